@@ -1,0 +1,66 @@
+# `make run` is all that a first look needs; `make test` and `make lint` add the development tools.
+
+PYTHON ?= python3
+PORT ?= 8000
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# What `check --deploy` must be content with; nothing is connected to.
+PRODUCTION = DEBUG=false HTTPS=true ALLOWED_HOSTS=example.org \
+	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
+	DATABASE_URL=postgres://broadcast@localhost/broadcast REDIS_URL=redis://localhost:6379/0
+
+# Only pyproject.toml says what is needed; the project itself is run from here, not installed.
+REQUIREMENTS = import sys, tomllib; \
+	project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["dependencies"], sep="\n"); \
+	[print(*project["optional-dependencies"][extra], sep="\n") for extra in sys.argv[1:]]
+OLD_PYTHON = Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11
+
+define install
+	@$(PYTHON) -c 'import sys; sys.exit("$(OLD_PYTHON)" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing into $(VENV): once, about a minute ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c '$(REQUIREMENTS)' $(1) > $(VENV)/requirements.txt
+	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
+endef
+
+.PHONY: run test lint services services-stop clean
+
+run: $(VENV)/runtime
+	@DEBUG=$${DEBUG:-true} exec $(BIN)/python manage.py up --port $(PORT)
+
+test: $(VENV)/development
+	@$(BIN)/python -m tests.run $(ARGS)
+
+lint: $(VENV)/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --explicit-package-bases .
+	find . -name '*.html' -path '*/templates/*' -not -path './$(VENV)/*' -not -path './var/*' \
+		-exec $(BIN)/djade --target-version 5.2 --check {} +
+	DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	$(BIN)/python -m pytest --quiet tests/test_architecture.py
+
+services:
+	@$(PYTHON) -m tests.servers start
+
+services-stop:
+	@$(PYTHON) -m tests.servers stop
+
+clean: services-stop  # var/ stays: it holds the database and the secret key
+	rm -rf $(VENV) var/services build .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/runtime: pyproject.toml
+	$(call install,)
+	@touch $@
+
+$(VENV)/development: pyproject.toml
+	$(call install,dev)
+	@touch $@ $(VENV)/runtime

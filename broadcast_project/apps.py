@@ -1,0 +1,10 @@
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class BroadcastProjectConfig(AppConfig):
+    name = "broadcast_project"
+    verbose_name = _("Broadcast project")
+
+    def ready(self) -> None:
+        from broadcast_project import checks  # noqa: F401

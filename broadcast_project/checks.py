@@ -1,0 +1,79 @@
+"""What `check --deploy` says about the environment, beyond what Django says."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
+from django.db import connection
+
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost", "testserver"}
+
+
+@register(deploy=True)
+def check_database(**_: Any) -> list[CheckMessage]:
+    if connection.vendor != "sqlite":
+        return []
+    return [
+        Warning(
+            "SQLite serves one machine and one writer at a time.",
+            hint="Set DATABASE_URL=postgres://user:password@host/name.",
+            id="broadcast.W001",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_secret_key(**_: Any) -> list[CheckMessage]:
+    if not settings.SECRET_KEY_IS_OWN:
+        return []
+    return [
+        Warning(
+            "SECRET_KEY was made for this checkout: another machine would have another, and"
+            " sessions and stream tokens of one would be invalid on the other.",
+            hint="Set SECRET_KEY (or SECRET_KEY_FILE) to the same long random text everywhere.",
+            id="broadcast.W002",
+        )
+    ]
+
+
+@register(Tags.caches, deploy=True)
+def check_redis(**_: Any) -> list[CheckMessage]:
+    if settings.REDIS_URL:
+        return []
+    return [
+        Warning(
+            "Without Redis, processes share neither cache nor channel layer: limits count per"
+            " process, and a stream of another process cannot be told to close.",
+            hint="Set REDIS_URL=redis://host:6379/0; with a single web process this can stay.",
+            id="broadcast.W003",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_https(**_: Any) -> list[CheckMessage]:
+    if settings.HTTPS:
+        return []
+    return [
+        Warning(
+            "HTTPS is off: passwords, sessions and broadcasts cross the network readable.",
+            hint="Put a proxy with a certificate in front, let it set X-Forwarded-Proto, and set"
+            " HTTPS=true.",
+            id="broadcast.W004",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
+def check_debug(**_: Any) -> list[CheckMessage]:
+    public = sorted(set(settings.ALLOWED_HOSTS) - LOCAL_HOSTS)
+    if not settings.DEBUG or not public:
+        return []
+    return [
+        Error(
+            "DEBUG shows source and settings to anybody, and makes demo logins whose passwords"
+            f" are known, while ALLOWED_HOSTS invites {', '.join(public)}.",
+            hint="Set DEBUG=false, or ALLOWED_HOSTS to this machine only.",
+            id="broadcast.E001",
+        )
+    ]

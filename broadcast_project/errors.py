@@ -1,0 +1,1 @@
+"""One JSON shape for every error: `{"status", "code", "message", "fields"}`."""

@@ -1,0 +1,257 @@
+"""The only reader of the environment; `docs/settings.md` lists every variable."""
+
+import secrets
+import socket
+from pathlib import Path
+from typing import Any
+
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy as _
+from environs import FileAwareEnv, validate
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+env = FileAwareEnv(eager=False)
+env.read_env(BASE_DIR / ".env", recurse=False)
+
+
+def _own_secret_key() -> str:
+    """A key made once for this checkout: good for one machine; `check` warns in production."""
+    path = VAR_DIR / "secret_key"
+    if not path.exists():
+        path.write_text(secrets.token_urlsafe(64))
+        path.chmod(0o600)
+    return path.read_text()
+
+
+# The project
+VAR_DIR = Path(env.str("VAR_DIR", str(BASE_DIR / "var")))
+VAR_DIR.mkdir(parents=True, exist_ok=True)
+DEBUG: bool = env.bool("DEBUG", False)
+SECRET_KEY: str = env.str("SECRET_KEY", "") or _own_secret_key()
+SECRET_KEY_IS_OWN: bool = not env.str("SECRET_KEY", "")
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+NODE_NAME: str = env.str("NODE_NAME", socket.gethostname())
+TIME_ZONE: str = env.str("TIME_ZONE", "UTC")
+LANGUAGE_CODE: str = env.str("LANGUAGE_CODE", "en")
+LOG_LEVEL: str = env.str(
+    "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
+)
+
+# Broadcasts and the directory of people
+BROADCAST_CONTENT_MAX_BYTES: int = env.int("BROADCAST_CONTENT_MAX_BYTES", 65_536)
+BROADCAST_MAX_ATTEMPTS: int = env.int("BROADCAST_MAX_ATTEMPTS", 5)
+DIRECTORY_BACKEND: str = env.str("DIRECTORY_BACKEND", "broadcasts.directory.ModelDirectory")
+DIRECTORY_URL: str = env.str("DIRECTORY_URL", "")
+DIRECTORY_TOKEN: str = env.str("DIRECTORY_TOKEN", "")
+DIRECTORY_TIMEOUT: float = env.float("DIRECTORY_TIMEOUT", 5.0)
+
+# Outbox and event log
+EVENT_LOG_BACKEND: str = env.str("EVENT_LOG_BACKEND", "outbox.logs.DatabaseLog")
+EVENT_SOURCE: str = env.str("EVENT_SOURCE", "/broadcast")
+EVENT_MAX_BYTES: int = env.int("EVENT_MAX_BYTES", 900_000)
+EVENT_MAX_ATTEMPTS: int = env.int("EVENT_MAX_ATTEMPTS", 5)
+EVENT_RETENTION_DAYS: int = env.int("EVENT_RETENTION_DAYS", 7)
+OUTBOX_BATCH_SIZE: int = env.int("OUTBOX_BATCH_SIZE", 500)
+OUTBOX_LEASE_SECONDS: float = env.float("OUTBOX_LEASE_SECONDS", 5.0)
+
+# Streams
+SSE_MAX_CONNECTIONS_PER_USER: int = env.int("SSE_MAX_CONNECTIONS_PER_USER", 4)
+SSE_MAX_CONNECTIONS: int = env.int("SSE_MAX_CONNECTIONS", 20_000)
+SSE_CONNECTS_PER_MINUTE: int = env.int("SSE_CONNECTS_PER_MINUTE", 600)
+SSE_HEARTBEAT: float = env.float("SSE_HEARTBEAT", 30.0)
+SSE_CLIENT_TIMEOUT: float = env.float("SSE_CLIENT_TIMEOUT", 60.0)
+SSE_CLIENT_BUFFER_BYTES: int = env.int("SSE_CLIENT_BUFFER_BYTES", 1_048_576)
+SSE_RING_SIZE: int = env.int("SSE_RING_SIZE", 10_000)
+SSE_REPLAY_LIMIT: int = env.int("SSE_REPLAY_LIMIT", 10_000)
+SSE_TOKEN_SECONDS: int = env.int("SSE_TOKEN_SECONDS", 60)
+SSE_REGISTRY_BACKEND: str = env.str("SSE_REGISTRY_BACKEND", "connections.registry.DatabaseRegistry")
+SSE_ALLOW_ORIGINS: list[str] = env.list("SSE_ALLOW_ORIGINS", [])
+CONNECTION_RETENTION_DAYS: int = env.int("CONNECTION_RETENTION_DAYS", 3)
+GRIP_URL: str = env.str("GRIP_URL", "")
+
+# Servers
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'db.sqlite3'}")
+}
+DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 6)
+REDIS_URL: str = env.str("REDIS_URL", "")
+QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 2)
+HTTPS: bool = env.bool("HTTPS", False)
+
+env.seal()
+
+DATABASES["default"]["ATOMIC_REQUESTS"] = False
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # select_for_update is a no-op here: IMMEDIATE takes the write lock at BEGIN instead.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": (
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA mmap_size=134217728;"
+        ),
+    }
+    DATABASES["default"]["TEST"] = {"NAME": VAR_DIR / "test.sqlite3"}
+else:
+    DATABASES["default"].setdefault("OPTIONS", {})["connect_timeout"] = 5
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+ROOT_URLCONF = "broadcast_project.urls"
+ASGI_APPLICATION = "broadcast_project.asgi.application"
+USE_TZ = True
+USE_I18N = True
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.forms",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_eventstream",
+    "django_q",
+    "jobs",
+    "outbox",
+    "connections",
+    "broadcasts",
+    "broadcast_project",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = reverse_lazy("login")
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = reverse_lazy("login")
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "broadcast_project" / "static"]
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = False
+FIXTURE_DIRS = [BASE_DIR / "fixtures"]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+}
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+if REDIS_URL:
+    CACHES["default"] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL]},
+    }
+
+# django-eventstream: its seams, filled by the stream of this project
+EVENTSTREAM_CHANNELMANAGER_CLASS = "connections.channels.ChannelManager"
+EVENTSTREAM_STORAGE_CLASS = "connections.channels.LogStorage"
+if GRIP_URL:
+    GRIP_PROXIES = [{"control_uri": GRIP_URL}]
+
+Q_CLUSTER: dict[str, Any] = {
+    "name": "broadcast",
+    "orm": "default",
+    "workers": QCLUSTER_WORKERS,
+    "timeout": 540,
+    "retry": 600,  # above `timeout`, else a task that is still running is queued again
+    "max_attempts": 1,  # the next tick is the retry
+    "catch_up": False,  # a cluster that slept runs what is due once, not every missed run
+    "poll": 1.0,
+    "guard_cycle": 1,
+    "save_limit": 1_000,
+    "ack_failures": True,
+    "label": "django-q2",
+}
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "rest_framework.authentication.SessionAuthentication",
+        "rest_framework.authentication.BasicAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "rest_framework.filters.OrderingFilter",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "broadcast_project.errors.exception_handler",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Broadcast API",
+    "DESCRIPTION": "Compose broadcasts, follow them, read them. Streams are Server-Sent Events.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+}
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": _("Broadcast"),
+    "SITE_HEADER": _("Broadcast"),
+    "SITE_SUBHEADER": _("Operator console"),
+    "SITE_SYMBOL": "campaign",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}

@@ -1,0 +1,194 @@
+"""Who belongs to an audience: asked of a backend by dotted path (`DIRECTORY_BACKEND`)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import httpx
+import pybreaker
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser, Group, User
+from django.db.models import Q, QuerySet
+from django.utils.module_loading import import_string
+
+from broadcasts.models import Audience, Product
+
+CHUNK = 1_000  # ids a query
+
+
+class UserServiceUnavailable(Exception):
+    """The directory cannot answer now; what needed it waits and is tried again."""
+
+
+@dataclass(frozen=True)
+class Person:
+    id: int | None
+    username: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A role or a product: `key` is what a broadcast stores, `name` what people read."""
+
+    key: str
+    name: str
+
+
+class Directory(ABC):
+    """Every method may raise `UserServiceUnavailable`."""
+
+    @abstractmethod
+    def targets(self, audience: str) -> list[Target]:
+        """All roles, or all products."""
+
+    @abstractmethod
+    def count(self, audience: str, targets: Sequence[str]) -> int:
+        """How many people; each counts once."""
+
+    @abstractmethod
+    def sample(
+        self, audience: str, targets: Sequence[str], search: str = "", limit: int = 20
+    ) -> list[Person]:
+        """Some of them, whose username or name contains `search`."""
+
+    @abstractmethod
+    def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
+        """The person's roles and products."""
+
+    def unknown(self, audience: str, targets: Sequence[str]) -> list[str]:
+        """Those of `targets` that do not exist."""
+        if audience == Audience.ALL:
+            return []
+        if audience == Audience.SELECTED:
+            known = {str(pk) for pk in existing_user_ids(targets)}
+        else:
+            known = {target.key for target in self.targets(audience)}
+        return [target for target in targets if target not in known]
+
+
+def existing_user_ids(ids: Iterable[str]) -> Iterator[int]:
+    numbers = [int(text) for text in ids if text.isascii() and text.isdigit()]
+    for start in range(0, len(numbers), CHUNK):
+        chunk = numbers[start : start + CHUNK]
+        yield from User.objects.filter(pk__in=chunk, is_active=True).values_list("pk", flat=True)
+
+
+class ModelDirectory(Directory):
+    """Django's users and groups, and the products of this database."""
+
+    def targets(self, audience: str) -> list[Target]:
+        if audience == Audience.ROLE:
+            return [Target(name, name) for name in Group.objects.values_list("name", flat=True)]
+        return [Target(slug, name) for slug, name in Product.objects.values_list("slug", "name")]
+
+    def count(self, audience: str, targets: Sequence[str]) -> int:
+        if audience == Audience.SELECTED:
+            return sum(1 for _ in existing_user_ids(targets))
+        return self._people(audience, targets).count()
+
+    def sample(
+        self, audience: str, targets: Sequence[str], search: str = "", limit: int = 20
+    ) -> list[Person]:
+        people = self._people(audience, targets)
+        for word in search.split():
+            people = people.filter(
+                Q(username__icontains=word)
+                | Q(first_name__icontains=word)
+                | Q(last_name__icontains=word)
+            )
+        return [
+            Person(user.pk, user.username, user.get_full_name())
+            for user in people.order_by("username")[:limit]
+        ]
+
+    def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
+        roles = user.groups.values_list("name", flat=True)
+        products = Product.objects.filter(subscribers=user.pk).values_list("slug", flat=True)
+        return list(roles), list(products)
+
+    def _people(self, audience: str, targets: Sequence[str]) -> QuerySet[User]:
+        people = User.objects.filter(is_active=True)
+        if audience == Audience.ROLE:
+            members = User.groups.through.objects.filter(group__name__in=targets)
+            return people.filter(pk__in=members.values("user_id"))
+        if audience == Audience.PRODUCT:
+            members = Product.subscribers.through.objects.filter(product__slug__in=targets)
+            return people.filter(pk__in=members.values("user_id"))
+        if audience == Audience.SELECTED:
+            return people.filter(pk__in=[int(t) for t in targets[:CHUNK] if t.isdigit()])
+        return people
+
+
+class HttpDirectory(Directory):
+    """A user service over HTTP; it names people by username. `docs/directory.md` has the contract.
+
+    A time-out, a connection error or a 5xx answer is `UserServiceUnavailable`; after five in a row
+    the circuit opens and for 10 s nothing is asked.
+    """
+
+    def __init__(self, client: httpx.Client | None = None) -> None:
+        self.client = client or httpx.Client(
+            base_url=settings.DIRECTORY_URL,
+            timeout=settings.DIRECTORY_TIMEOUT,
+            headers={"Authorization": f"Bearer {settings.DIRECTORY_TOKEN}"},
+        )
+        self.breaker = pybreaker.CircuitBreaker(fail_max=5, reset_timeout=10)
+
+    def targets(self, audience: str) -> list[Target]:
+        answer = self._get("targets", audience=audience)
+        return [Target(item["key"], item["name"]) for item in answer["targets"]]
+
+    def count(self, audience: str, targets: Sequence[str]) -> int:
+        if audience == Audience.SELECTED:
+            return sum(1 for _ in existing_user_ids(targets))
+        return int(self._get("users/count", audience=audience, target=targets)["count"])
+
+    def sample(
+        self, audience: str, targets: Sequence[str], search: str = "", limit: int = 20
+    ) -> list[Person]:
+        if audience == Audience.SELECTED:
+            return ModelDirectory().sample(audience, targets, search, limit)
+        answer = self._get("users", audience=audience, target=targets, search=search, limit=limit)
+        return [Person(None, item["username"], item["name"]) for item in answer["users"]]
+
+    def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
+        answer = self._get(f"users/{user.username}/memberships")
+        return list(answer["roles"]), list(answer["products"])
+
+    def _get(self, path: str, **params: Any) -> Any:
+        try:
+            return self.breaker.call(self._answer, path, params)
+        except pybreaker.CircuitBreakerError as error:
+            raise UserServiceUnavailable("the user service failed repeatedly; waiting") from error
+        except (httpx.HTTPError, ValueError, KeyError) as error:
+            raise UserServiceUnavailable(f"the user service does not answer: {error}") from error
+
+    def _answer(self, path: str, params: dict[str, Any]) -> Any:
+        response = self.client.get(path, params=params)
+        response.raise_for_status()
+        return response.json()
+
+
+@cache
+def get_directory() -> Directory:
+    """The backend that `DIRECTORY_BACKEND` names."""
+    directory: Directory = import_string(settings.DIRECTORY_BACKEND)()
+    return directory
+
+
+def channel_of(audience: str, target: str) -> str:
+    return f"{audience.lower() if audience != Audience.SELECTED else 'user'}-{target}"
+
+
+def channels_of(user: AbstractUser) -> list[str]:
+    """Every SSE channel that the person may read."""
+    roles, products = get_directory().memberships(user)
+    return [
+        "all",
+        f"user-{user.pk}",
+        *(channel_of(Audience.ROLE, role) for role in roles),
+        *(channel_of(Audience.PRODUCT, product) for product in products),
+    ]

@@ -1,0 +1,326 @@
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+from broadcasts.markdown import render
+from outbox.models import Priority
+
+
+class Status(models.TextChoices):
+    DRAFT = "DRAFT", _("Draft")
+    SCHEDULED = "SCHEDULED", _("Scheduled")
+    IN_PROGRESS = "IN_PROGRESS", _("In progress")
+    ACTIVE = "ACTIVE", _("Active")
+    SENT = "SENT", _("Sent")
+    EXPIRED = "EXPIRED", _("Expired")
+    CANCELLED = "CANCELLED", _("Cancelled")
+    FAILED = "FAILED", _("Failed")
+
+
+class Audience(models.TextChoices):
+    ALL = "ALL", _("Everyone")
+    ROLE = "ROLE", _("Roles")
+    PRODUCT = "PRODUCT", _("Products")
+    SELECTED = "SELECTED", _("Selected people")
+
+
+class Product(models.Model):
+    """What people subscribe to; the default directory knows who does."""
+
+    slug = models.SlugField(_("slug"), max_length=100, unique=True)
+    name = models.CharField(_("name"), max_length=200)
+    subscribers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("subscribers"),
+        related_name="products",
+        blank=True,
+    )
+
+    class Meta:
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def natural_key(self) -> tuple[str]:
+        return (self.slug,)
+
+
+class BroadcastQuerySet(models.QuerySet["Broadcast"]):
+    def due(self, at: datetime) -> "BroadcastQuerySet":
+        """Scheduled and at their moment (or past it), unless a failed attempt waits."""
+        return self.filter(status=Status.SCHEDULED, scheduled_at__lte=at).filter(
+            models.Q(next_attempt_at=None) | models.Q(next_attempt_at__lte=at)
+        )
+
+    def in_progress(self) -> "BroadcastQuerySet":
+        return self.filter(status=Status.IN_PROGRESS)
+
+    def resumable(self, at: datetime) -> "BroadcastQuerySet":
+        """Being prepared, unless a failed attempt waits."""
+        return self.in_progress().filter(
+            models.Q(next_attempt_at=None) | models.Q(next_attempt_at__lte=at)
+        )
+
+    def overdue(self, at: datetime) -> "BroadcastQuerySet":
+        """Not over yet although their expiry has passed."""
+        return self.filter(
+            status__in=[Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE], expires_at__lte=at
+        )
+
+    def visible(self, at: datetime) -> "BroadcastQuerySet":
+        """In inboxes: active, and not past an expiry that the job has yet to notice."""
+        return self.filter(status=Status.ACTIVE).filter(
+            models.Q(expires_at=None) | models.Q(expires_at__gt=at)
+        )
+
+    def addressed_to(self, user_id: int, channels: list[str]) -> "BroadcastQuerySet":
+        """By one of the channels, or by name."""
+        by_channel = Address.objects.filter(channel__in=channels).values("broadcast_id")
+        by_name = Receipt.objects.filter(
+            user_id=user_id, broadcast__audience=Audience.SELECTED
+        ).values("broadcast_id")
+        return self.filter(models.Q(id__in=by_channel) | models.Q(id__in=by_name))
+
+    def with_receipt_of(self, user_id: int) -> "BroadcastQuerySet":
+        """Annotated with the person's `delivered_at`, `seen_at`, `read_at`, `dismissed_at`."""
+        mine = models.FilteredRelation("receipts", condition=models.Q(receipts__user_id=user_id))
+        return self.annotate(
+            mine=mine,
+            seen_at=models.F("mine__seen_at"),
+            read_at=models.F("mine__read_at"),
+            dismissed_at=models.F("mine__dismissed_at"),
+        )
+
+    def inbox(self, user_id: int, channels: list[str], at: datetime) -> "BroadcastQuerySet":
+        """What the person sees, without an order."""
+        return (
+            self.visible(at)
+            .addressed_to(user_id, channels)
+            .with_receipt_of(user_id)
+            .filter(dismissed_at=None)
+        )
+
+
+class Broadcast(models.Model):
+    title = models.CharField(_("title"), max_length=200)
+    content = models.TextField(
+        _("content"), blank=True, help_text=_("Markdown; HTML is shown as text.")
+    )
+    category = models.CharField(_("category"), max_length=100, blank=True)
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), choices=Priority.choices, default=Priority.NORMAL
+    )
+    reference = models.CharField(
+        _("reference"), max_length=500, blank=True, help_text=_("Ticket, CVE, change number.")
+    )
+    audience = models.CharField(
+        _("audience"), max_length=10, choices=Audience.choices, default=Audience.ALL
+    )
+    targets = models.JSONField(
+        _("targets"),
+        default=list,
+        blank=True,
+        help_text=_("Role names, product slugs or user ids; empty for everyone."),
+    )
+    fire_and_forget = models.BooleanField(
+        _("fire and forget"),
+        default=False,
+        help_text=_("Shown to who is connected now, kept in no inbox."),
+    )
+    force_logoff = models.BooleanField(
+        _("force logoff"),
+        default=False,
+        help_text=_("Signs the addressed people out; only with fire and forget."),
+    )
+    scheduled_at = models.DateTimeField(
+        _("scheduled at"), null=True, blank=True, help_text=_("Empty or past means now.")
+    )
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
+
+    status = models.CharField(
+        _("status"), max_length=20, choices=Status.choices, default=Status.DRAFT, editable=False
+    )
+    sender = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("sender"),
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="broadcasts_sent",
+    )
+    sender_name = models.CharField(_("sender name"), max_length=200, blank=True, editable=False)
+    external_id = models.CharField(
+        _("external id"), max_length=200, null=True, blank=True, unique=True, editable=False
+    )
+    correlation_id = models.UUIDField(
+        _("correlation id"), default=uuid.uuid4, editable=False, db_index=True
+    )
+    targeted = models.PositiveIntegerField(_("targeted"), null=True, editable=False)
+    progress = models.PositiveIntegerField(_("prepared recipients"), default=0, editable=False)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, editable=False)
+    next_attempt_at = models.DateTimeField(_("next attempt"), null=True, editable=False)
+    last_error = models.TextField(_("last error"), blank=True, editable=False)
+    cancel_reason = models.CharField(_("cancel reason"), max_length=500, blank=True, editable=False)
+    activated_at = models.DateTimeField(_("activated at"), null=True, editable=False)
+    finished_at = models.DateTimeField(_("finished at"), null=True, editable=False)
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    objects = BroadcastQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("broadcast")
+        verbose_name_plural = _("broadcasts")
+        ordering = ["-id"]
+        permissions = [("send_broadcast", "Can send, schedule and cancel broadcasts")]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(expires_at=None)
+                | models.Q(scheduled_at=None)
+                | models.Q(expires_at__gt=models.F("scheduled_at")),
+                name="broadcasts_expiry_after_schedule",
+                violation_error_message=_("The expiry must lie after the scheduled moment."),
+            ),
+            models.CheckConstraint(
+                condition=models.Q(force_logoff=False) | models.Q(fire_and_forget=True),
+                name="broadcasts_logoff_is_fire_and_forget",
+                violation_error_message=_("Force logoff needs fire and forget."),
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(status=Status.SCHEDULED) | models.Q(scheduled_at__isnull=False),
+                name="broadcasts_scheduled_has_moment",
+                violation_error_message=_("A scheduled broadcast needs its moment."),
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(status__in=[Status.ACTIVE, Status.SENT])
+                | models.Q(activated_at__isnull=False),
+                name="broadcasts_active_has_moment",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["scheduled_at"],
+                name="broadcasts_due",
+                condition=models.Q(status=Status.SCHEDULED),
+            ),
+            models.Index(
+                fields=["expires_at"],
+                name="broadcasts_overdue",
+                condition=models.Q(
+                    status__in=[Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE]
+                ),
+            ),
+            models.Index(
+                fields=["id"],
+                name="broadcasts_in_progress",
+                condition=models.Q(status=Status.IN_PROGRESS),
+            ),
+            models.Index(fields=["status", "-activated_at"], name="broadcasts_inbox_order"),
+        ]
+
+    def __str__(self) -> str:
+        return self.title
+
+    @property
+    def html(self) -> str:
+        """The content as sanitised HTML."""
+        return render(self.content)
+
+    def clean(self) -> None:
+        errors: dict[str, str] = {}
+        size = len(self.content.encode())
+        if size > settings.BROADCAST_CONTENT_MAX_BYTES:
+            errors["content"] = _(
+                "The content has %(size)s bytes; at most %(most)s are allowed. "
+                "Shorten it, or link to the long version."
+            ) % {"size": size, "most": settings.BROADCAST_CONTENT_MAX_BYTES}
+        if not isinstance(self.targets, list) or not all(
+            isinstance(target, str) for target in self.targets
+        ):
+            errors["targets"] = str(_("Targets must be a list of strings."))
+        elif self.audience == Audience.ALL and self.targets:
+            errors["targets"] = str(_("Everyone needs no targets: leave them empty."))
+        elif self.audience != Audience.ALL and not self.targets:
+            errors["targets"] = str(_("Name at least one target, or choose everyone."))
+        elif len(set(self.targets)) < len(self.targets):
+            errors["targets"] = str(_("Each target may be named once."))
+        if errors:
+            raise ValidationError(dict[str, Any](errors))
+
+
+class Address(models.Model):
+    """A channel that a published broadcast addresses, for the inboxes of its readers."""
+
+    broadcast = models.ForeignKey(Broadcast, on_delete=models.CASCADE, related_name="addresses")
+    channel = models.CharField(_("channel"), max_length=200)
+
+    class Meta:
+        verbose_name = _("address")
+        verbose_name_plural = _("addresses")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["channel", "broadcast"], name="broadcasts_one_address_per_channel"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.channel
+
+
+class ReceiptStatus(models.TextChoices):
+    PENDING = "PENDING", _("Pending")
+    DELIVERED = "DELIVERED", _("Delivered")
+    SEEN = "SEEN", _("Seen")
+    READ = "READ", _("Read")
+    SUPERSEDED = "SUPERSEDED", _("Superseded")
+    FAILED = "FAILED", _("Failed")
+
+
+class Receipt(models.Model):
+    """What happened to one broadcast at one person; for SELECTED, also that it is for them."""
+
+    broadcast = models.ForeignKey(
+        Broadcast, verbose_name=_("broadcast"), on_delete=models.CASCADE, related_name="receipts"
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.CASCADE,
+        related_name="receipts",
+    )
+    status = models.CharField(
+        _("status"),
+        max_length=10,
+        choices=ReceiptStatus.choices,
+        default=ReceiptStatus.PENDING,
+    )
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    delivered_at = models.DateTimeField(_("delivered"), null=True, blank=True)
+    seen_at = models.DateTimeField(_("seen"), null=True, blank=True)
+    read_at = models.DateTimeField(_("read"), null=True, blank=True)
+    dismissed_at = models.DateTimeField(_("dismissed"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("receipt")
+        verbose_name_plural = _("receipts")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "broadcast"], name="broadcasts_one_receipt_per_person"
+            )
+        ]
+        indexes = [
+            models.Index(fields=["broadcast", "status"], name="broadcasts_receipt_status"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.broadcast_id} → {self.user_id}"

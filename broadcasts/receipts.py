@@ -1,0 +1,182 @@
+"""Delivered, seen, read, dismissed: each stamped once, in batches, whoever says it how often."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractUser, User
+from django.db import transaction
+from django.db.models import Case, Count, F, Value, When
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from broadcasts.directory import channels_of
+from broadcasts.models import Broadcast, BroadcastQuerySet, Receipt, ReceiptStatus
+from outbox.services import emit
+
+BATCH = 1_000
+
+
+class NotInInbox(Exception):
+    """No such broadcast in this person's inbox (HTTP 404)."""
+
+
+def inbox_of(user: AbstractUser) -> BroadcastQuerySet:
+    """What the person sees now, without an order."""
+    return Broadcast.objects.inbox(user.pk, channels_of(user), timezone.now())
+
+
+def record_deliveries(broadcast_id: int, user_ids: Collection[int], at: datetime) -> None:
+    """Written to a socket of each of these people. Idempotent; two statements a thousand."""
+    if not Broadcast.objects.filter(pk=broadcast_id).exists():
+        return
+    for ids in _batches(user_ids):
+        existing = User.objects.filter(pk__in=ids).values_list("pk", flat=True)
+        _stamp(user_ids=list(existing), broadcast_ids=[broadcast_id], stage="delivered_at", at=at)
+
+
+def mark_seen(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
+    """The client says that they were on screen. How many were; raises `NotInInbox`."""
+    found = _in_inbox(user, broadcast_ids)
+    _stamp(user_ids=[user.pk], broadcast_ids=found, stage="seen_at")
+    return len(found)
+
+
+def mark_read(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
+    """Read, on every screen of this person. How many; raises `NotInInbox`."""
+    return _read(user, _in_inbox(user, broadcast_ids))
+
+
+def mark_all_read(user: AbstractUser) -> int:
+    """Everything unread. How many there were."""
+    unread = inbox_of(user).filter(read_at=None)
+    return _read(user, list(unread.values_list("pk", flat=True)))
+
+
+def dismiss(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
+    """Take them out of the inbox, on every screen. How many; raises `NotInInbox`."""
+    found = _in_inbox(user, broadcast_ids)
+    with transaction.atomic():
+        _stamp(user_ids=[user.pk], broadcast_ids=found, stage="dismissed_at")
+        _tell(user, "broadcast.dismissed", found)
+    return len(found)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    targeted: int
+    delivered: int
+    seen: int
+    read: int
+    dismissed: int
+
+    @property
+    def delivery_rate(self) -> float | None:
+        """Between 0 and 1; None when nobody was targeted."""
+        return self._rate(self.delivered)
+
+    @property
+    def seen_rate(self) -> float | None:
+        return self._rate(self.seen)
+
+    @property
+    def read_rate(self) -> float | None:
+        return self._rate(self.read)
+
+    def _rate(self, part: int) -> float | None:
+        return min(part / self.targeted, 1.0) if self.targeted else None
+
+
+def statistics(broadcast: Broadcast) -> Statistics:
+    return statistics_of([broadcast])[broadcast.pk]
+
+
+def statistics_of(broadcasts: Iterable[Broadcast]) -> dict[int, Statistics]:
+    """By broadcast id, counted from the receipts: right however often something arrived."""
+    broadcasts = list(broadcasts)
+    rows = (
+        Receipt.objects.filter(broadcast__in=[broadcast.pk for broadcast in broadcasts])
+        .order_by()
+        .values("broadcast_id")
+        .annotate(
+            delivered=Count("delivered_at"),
+            seen=Count("seen_at"),
+            read=Count("read_at"),
+            dismissed=Count("dismissed_at"),
+        )
+    )
+    counted: dict[int, dict[str, int]] = defaultdict(
+        lambda: {"delivered": 0, "seen": 0, "read": 0, "dismissed": 0}
+    )
+    for row in rows:
+        counted[row.pop("broadcast_id")] = row
+    return {b.pk: Statistics(targeted=b.targeted or 0, **counted[b.pk]) for b in broadcasts}
+
+
+def _in_inbox(user: AbstractUser, broadcast_ids: Collection[int]) -> list[int]:
+    wanted = set(broadcast_ids)
+    found = list(inbox_of(user).filter(pk__in=wanted).values_list("pk", flat=True))
+    missing = wanted - set(found)
+    if missing:
+        raise NotInInbox(", ".join(map(str, sorted(missing))))
+    return found
+
+
+def _read(user: AbstractUser, broadcast_ids: list[int]) -> int:
+    with transaction.atomic():
+        _stamp(user_ids=[user.pk], broadcast_ids=broadcast_ids, stage="read_at")
+        _tell(user, "broadcast.read", broadcast_ids)
+    return len(broadcast_ids)
+
+
+def _tell(user: AbstractUser, event: str, broadcast_ids: list[int]) -> None:
+    if broadcast_ids:
+        one = broadcast_ids[0] if len(broadcast_ids) == 1 else None
+        data = {"broadcast_id": one, "broadcast_ids": broadcast_ids}
+        emit(event, key=f"user-{user.pk}", data=data, channels=[f"user-{user.pk}"])
+
+
+def _stamp(
+    *, user_ids: list[int], broadcast_ids: list[int], stage: str, at: datetime | None = None
+) -> None:
+    """Stamp a stage, and those that it implies, where they are not stamped yet.
+
+    Two statements for a thousand receipts: the missing rows, then the stamps.
+    """
+    at = at or timezone.now()
+    for ids in _batches(broadcast_ids):
+        new = [Receipt(broadcast_id=pk, user_id=user_id) for pk in ids for user_id in user_ids]
+        Receipt.objects.bulk_create(new, ignore_conflicts=True, batch_size=BATCH)
+        stamps = {field: Coalesce(F(field), Value(at)) for field in IMPLIED[stage]}
+        Receipt.objects.filter(broadcast_id__in=ids, user_id__in=user_ids, **{stage: None}).update(
+            status=_status_after(stage), **stamps
+        )
+
+
+# Dismissing implies nothing: who throws a letter away has not read it.
+IMPLIED = {
+    "delivered_at": ["delivered_at"],
+    "seen_at": ["delivered_at", "seen_at"],
+    "read_at": ["delivered_at", "seen_at", "read_at"],
+    "dismissed_at": ["dismissed_at"],
+}
+MOVES = {
+    "delivered_at": (ReceiptStatus.DELIVERED, ["PENDING", "FAILED"]),
+    "seen_at": (ReceiptStatus.SEEN, ["PENDING", "FAILED", "DELIVERED"]),
+    "read_at": (ReceiptStatus.READ, ["PENDING", "FAILED", "DELIVERED", "SEEN"]),
+}
+
+
+def _status_after(stage: str) -> Case | F:
+    """The status moves forward only, and never out of SUPERSEDED."""
+    if stage not in MOVES:
+        return F("status")
+    status, before = MOVES[stage]
+    return Case(When(status__in=before, then=Value(status)), default=F("status"))
+
+
+def _batches(ids: Collection[int]) -> Iterable[list[int]]:
+    ids = list(ids)
+    for start in range(0, len(ids), BATCH):
+        yield ids[start : start + BATCH]

@@ -1,0 +1,45 @@
+"""What broadcasts do about facts of other apps."""
+
+from datetime import datetime
+from typing import Any
+
+from django.db.models.signals import m2m_changed
+from django.dispatch import receiver
+
+from broadcasts.models import Product
+from broadcasts.receipts import record_deliveries
+from broadcasts.services import mark_failed, mark_redriven
+from connections.services import disconnect_people
+from connections.signals import delivered
+from outbox.models import Event
+from outbox.signals import event_parked, event_redriven
+
+PUBLISHING = {"broadcast.activated", "broadcast.sent"}
+
+
+@receiver(event_parked)
+def fail_broadcast_of_parked_event(event: Event, **_: Any) -> None:
+    if event.type in PUBLISHING:
+        mark_failed(event.data["broadcast_id"], event.error)
+
+
+@receiver(event_redriven)
+def revive_broadcast_of_redriven_event(event: Event, **_: Any) -> None:
+    if event.type in PUBLISHING:
+        mark_redriven(event.data["broadcast_id"])
+
+
+@receiver(delivered)
+def record_deliveries_to_sockets(
+    data: dict[str, Any], user_ids: set[int], at: datetime, **_: Any
+) -> None:
+    record_deliveries(data["broadcast_id"], user_ids, at)
+
+
+@receiver(m2m_changed, sender=Product.subscribers.through)
+def cut_streams_when_subscriptions_change(
+    instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any
+) -> None:
+    if action in {"post_add", "post_remove"} and pk_set:
+        people = {instance.pk} if reverse else pk_set
+        disconnect_people(people, reason="permissions changed", reconnect=True)

@@ -1,0 +1,348 @@
+"""The verbs of a broadcast. Each transition is one guarded UPDATE and its event, together.
+
+Guards make every race have one winner: whoever's UPDATE finds the status it expects. A preparation
+that finishes late cannot undo a cancel, and two processes cannot both send.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from broadcasts.directory import (
+    UserServiceUnavailable,
+    channel_of,
+    existing_user_ids,
+    get_directory,
+)
+from broadcasts.messages import message_of
+from broadcasts.models import Address, Audience, Broadcast, Receipt, ReceiptStatus, Status
+from outbox.services import build_event, emit, emit_all
+
+logger = logging.getLogger(__name__)
+
+CHUNK = 1_000  # recipients an event, and receipts a statement
+FIRE_AND_FORGET_SECONDS = 30
+UNREAD = [ReceiptStatus.PENDING, ReceiptStatus.DELIVERED, ReceiptStatus.SEEN]
+
+
+class InvalidTransition(Exception):
+    """The broadcast is not in a status from which this is allowed (HTTP 409)."""
+
+
+def compose(sender: AbstractUser | None, **fields: Any) -> Broadcast:
+    """A valid draft, saved. Raises `ValidationError` with one message a field."""
+    broadcast = Broadcast(sender=sender, **fields)
+    if sender and not broadcast.sender_name:
+        broadcast.sender_name = sender.get_full_name() or sender.username
+    validate(broadcast)
+    broadcast.save()
+    return broadcast
+
+
+def validate(broadcast: Broadcast) -> None:
+    """The rules of the row, and that every target exists."""
+    broadcast.full_clean()
+    unknown = get_directory().unknown(broadcast.audience, broadcast.targets)
+    if unknown:
+        names = ", ".join(unknown[:10]) + (", …" if len(unknown) > 10 else "")
+        message = _("%(count)s unknown: %(names)s. Remove them or create them first.")
+        raise ValidationError({"targets": message % {"count": len(unknown), "names": names}})
+
+
+def edit(broadcast: Broadcast, **fields: Any) -> Broadcast:
+    """Change a draft."""
+    for name, value in fields.items():
+        setattr(broadcast, name, value)
+    validate(broadcast)
+    with transaction.atomic():
+        _transition(broadcast, [Status.DRAFT], Status.DRAFT)
+        broadcast.status = Status.DRAFT
+        broadcast.save()
+    return broadcast
+
+
+def duplicate(broadcast: Broadcast, sender: AbstractUser | None) -> Broadcast:
+    """A new draft with the same words and audience, without its moments."""
+    same = ("title", "content", "category", "priority", "reference", "audience", "targets")
+    fields = {name: getattr(broadcast, name) for name in (*same, "fire_and_forget", "force_logoff")}
+    return compose(sender, **fields)
+
+
+def send(
+    broadcast: Broadcast, at: datetime | None = None, *, allow_empty: bool = False
+) -> Broadcast:
+    """Send a draft now, or at its moment; a moment already past means now.
+
+    A large selected audience is prepared by the relay's process, in chunks; everything else is
+    out when this returns. Raises `InvalidTransition`, and `ValidationError` when nobody would get
+    it now (unless `allow_empty`).
+    """
+    now = timezone.now()
+    moment = at or broadcast.scheduled_at or now
+    if broadcast.expires_at and broadcast.expires_at <= max(moment, now):
+        if moment > now:
+            raise ValidationError({"expires_at": _("The expiry must lie after the moment.")})
+        _finish(broadcast, [Status.DRAFT], Status.EXPIRED, "broadcast.expired")
+        return broadcast
+    if moment <= now and not allow_empty:
+        _refuse_empty(broadcast)
+    with transaction.atomic():
+        _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
+        _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
+    if moment <= now:
+        activate(broadcast, only_small=True)
+    return broadcast
+
+
+def _refuse_empty(broadcast: Broadcast) -> None:
+    try:
+        people = get_directory().count(broadcast.audience, broadcast.targets)
+    except UserServiceUnavailable:
+        return  # it waits as SCHEDULED until the directory answers
+    if not people:
+        raise ValidationError(
+            {"targets": _("Nobody belongs to this audience: choose another, or schedule it.")}
+        )
+
+
+def activate(broadcast: Broadcast, *, only_small: bool = False) -> None:
+    """Publish a scheduled broadcast whose moment has come; what prevents it is recorded.
+
+    With `only_small` a selected audience of more than one chunk is left IN_PROGRESS for the relay.
+    """
+    try:
+        _activate(broadcast, only_small=only_small)
+    except UserServiceUnavailable as error:
+        _record_failure(broadcast, error, final=False)
+    except InvalidTransition:
+        logger.info("Broadcast %s went another way meanwhile", broadcast.pk)
+    except Exception as error:  # recorded on its row: one broadcast must not stop the batch
+        logger.exception("Broadcast %s could not be activated", broadcast.pk)
+        _record_failure(broadcast, error, final=broadcast.attempts + 1 >= _max_attempts())
+
+
+def _activate(broadcast: Broadcast, *, only_small: bool) -> None:
+    now = timezone.now()
+    if broadcast.expires_at and broadcast.expires_at <= now:
+        waiting = [Status.SCHEDULED, Status.IN_PROGRESS]
+        _finish(broadcast, waiting, Status.EXPIRED, "broadcast.expired")
+    elif broadcast.audience != Audience.SELECTED:
+        targeted = get_directory().count(broadcast.audience, broadcast.targets)
+        _publish(broadcast, [Status.SCHEDULED], targeted)
+    else:
+        if broadcast.status == Status.SCHEDULED:
+            _transition(broadcast, [Status.SCHEDULED], Status.IN_PROGRESS)
+        if only_small and len(broadcast.targets) > CHUNK:
+            return
+        if _prepare(broadcast):
+            _publish(broadcast, [Status.IN_PROGRESS], broadcast.receipts.count())
+
+
+def _prepare(broadcast: Broadcast) -> bool:
+    """Write the receipts of a selected audience in chunks, from where it stood.
+
+    True when all are written; False when somebody else goes on with it, or cancelled it.
+    """
+    while broadcast.progress < len(broadcast.targets):
+        start = broadcast.progress
+        chunk = broadcast.targets[start : start + CHUNK]
+        with transaction.atomic():
+            mine = Broadcast.objects.in_progress().filter(pk=broadcast.pk, progress=start)
+            if not mine.update(progress=start + len(chunk)):
+                return False
+            receipts = [Receipt(broadcast=broadcast, user_id=pk) for pk in existing_user_ids(chunk)]
+            Receipt.objects.bulk_create(receipts, ignore_conflicts=True)
+        broadcast.progress = start + len(chunk)
+    return True
+
+
+def _publish(broadcast: Broadcast, allowed: Sequence[str], targeted: int) -> None:
+    now = timezone.now()
+    status = Status.SENT if broadcast.fire_and_forget else Status.ACTIVE
+    changes: dict[str, Any] = {"activated_at": now, "targeted": targeted, "last_error": ""}
+    if broadcast.fire_and_forget:
+        changes["expires_at"] = now + timedelta(seconds=FIRE_AND_FORGET_SECONDS)
+    with transaction.atomic():
+        _transition(broadcast, allowed, status, **changes)
+        if broadcast.audience != Audience.SELECTED:
+            addresses = [Address(broadcast=broadcast, channel=c) for c in _channels(broadcast)]
+            Address.objects.bulk_create(addresses, ignore_conflicts=True, batch_size=CHUNK)
+        _emit_addressed(
+            broadcast,
+            f"broadcast.{'sent' if broadcast.fire_and_forget else 'activated'}",
+            message_of(broadcast),
+        )
+
+
+def cancel(broadcast: Broadcast, reason: str = "") -> Broadcast:
+    """End it before its time: nobody gets it any more, and it leaves the screens."""
+    allowed = [Status.DRAFT, Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE, Status.FAILED]
+    _finish(broadcast, allowed, Status.CANCELLED, "broadcast.cancelled", cancel_reason=reason[:500])
+    return broadcast
+
+
+def expire(broadcast: Broadcast) -> Broadcast:
+    """End it because its expiry has passed."""
+    allowed = [Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE]
+    _finish(broadcast, allowed, Status.EXPIRED, "broadcast.expired")
+    return broadcast
+
+
+def retry(broadcast: Broadcast) -> Broadcast:
+    """Try a failed preparation again from where it stood."""
+    if broadcast.activated_at:
+        raise InvalidTransition(
+            _("Its event is parked: redrive it in the dead letters, that puts it right.")
+        )
+    back = Status.IN_PROGRESS if broadcast.progress else Status.SCHEDULED
+    with transaction.atomic():
+        _transition(
+            broadcast, [Status.FAILED], back, attempts=0, next_attempt_at=None, last_error=""
+        )
+        _emit(broadcast, "broadcast.retried", {})
+    return broadcast
+
+
+def activate_due() -> int:
+    """Everything that is due or was left unfinished; how many were looked at."""
+    now = timezone.now()
+    waiting = [*Broadcast.objects.due(now), *Broadcast.objects.resumable(now)]
+    for broadcast in waiting:
+        activate(broadcast)
+    return len(waiting)
+
+
+def expire_overdue() -> int:
+    """Everything past its expiry; how many were ended."""
+    ended = 0
+    for broadcast in Broadcast.objects.overdue(timezone.now()):
+        try:
+            expire(broadcast)
+            ended += 1
+        except InvalidTransition:
+            logger.info("Broadcast %s was ended by somebody else", broadcast.pk)
+        except Exception:  # one that cannot be ended must not keep the others
+            logger.exception("Broadcast %s could not be expired", broadcast.pk)
+    return ended
+
+
+def mark_failed(broadcast_id: int, error: str) -> None:
+    """Its event was parked: it reached nobody. In the caller's transaction."""
+    Broadcast.objects.filter(pk=broadcast_id, status__in=[Status.ACTIVE, Status.SENT]).update(
+        status=Status.FAILED, last_error=error, updated_at=timezone.now()
+    )
+    Receipt.objects.filter(broadcast_id=broadcast_id, status=ReceiptStatus.PENDING).update(
+        status=ReceiptStatus.FAILED
+    )
+
+
+def mark_redriven(broadcast_id: int) -> None:
+    """Its event goes out again: put right what `mark_failed` marked."""
+    failed = Broadcast.objects.filter(pk=broadcast_id, status=Status.FAILED)
+    changes = {"last_error": "", "updated_at": timezone.now()}
+    failed.filter(fire_and_forget=False).update(status=Status.ACTIVE, **changes)
+    failed.filter(fire_and_forget=True).update(status=Status.SENT, **changes)
+    Receipt.objects.filter(broadcast_id=broadcast_id, status=ReceiptStatus.FAILED).update(
+        status=ReceiptStatus.PENDING
+    )
+
+
+def _finish(
+    broadcast: Broadcast, allowed: Sequence[str], status: Status, event: str, **changes: Any
+) -> None:
+    with transaction.atomic():
+        was = _transition(broadcast, allowed, status, finished_at=timezone.now(), **changes)
+        broadcast.receipts.filter(status__in=UNREAD).update(status=ReceiptStatus.SUPERSEDED)
+        data = {"broadcast_id": broadcast.pk, "reason": status.value}
+        if was in (Status.ACTIVE, Status.FAILED) and broadcast.activated_at:
+            _emit_addressed(broadcast, event, data)
+        else:
+            _emit(broadcast, event, data)
+
+
+def _transition(
+    broadcast: Broadcast, allowed: Sequence[str], status: Status, **changes: Any
+) -> str:
+    """Move the row if it stands in one of `allowed`; the status that it had."""
+    row = Broadcast.objects.filter(pk=broadcast.pk)
+    with transaction.atomic():
+        was = row.select_for_update().values_list("status", flat=True).first()
+        moved = row.filter(status__in=allowed).update(
+            status=status, updated_at=timezone.now(), **changes
+        )
+    if not moved:
+        raise InvalidTransition(
+            _("This broadcast is %(status)s; it cannot become %(wanted)s.")
+            % {"status": Status(was).label if was else _("deleted"), "wanted": status.label}
+        )
+    broadcast.refresh_from_db(fields=["status", "updated_at", *changes])
+    return str(was)
+
+
+def _record_failure(broadcast: Broadcast, error: Exception, *, final: bool) -> None:
+    waiting = [Status.SCHEDULED, Status.IN_PROGRESS]
+    broadcast.refresh_from_db(fields=["status", "attempts"])
+    attempts = broadcast.attempts + 1
+    changes = {
+        "attempts": attempts,
+        "last_error": str(error) or type(error).__name__,
+        "next_attempt_at": timezone.now() + timedelta(seconds=min(2**attempts, 60)),
+    }
+    status = Status.FAILED if final else Status(broadcast.status)
+    with transaction.atomic():
+        moved = Broadcast.objects.filter(
+            pk=broadcast.pk, status=broadcast.status, status__in=waiting
+        ).update(status=status, updated_at=timezone.now(), **changes)
+        if moved and final:
+            _emit(broadcast, "broadcast.failed", {"error": changes["last_error"]})
+    broadcast.refresh_from_db(fields=["status", *changes])
+
+
+def _max_attempts() -> int:
+    return int(settings.BROADCAST_MAX_ATTEMPTS)
+
+
+def _channels(broadcast: Broadcast) -> list[str]:
+    if broadcast.audience == Audience.ALL:
+        return ["all"]
+    return [channel_of(broadcast.audience, target) for target in broadcast.targets]
+
+
+def _channel_chunks(broadcast: Broadcast) -> Iterator[list[str]]:
+    """The channels that it addresses, at most CHUNK at a time; people by who has a receipt."""
+    if broadcast.audience != Audience.SELECTED:
+        yield from _chunks(_channels(broadcast))
+        return
+    people = broadcast.receipts.order_by("user_id").values_list("user_id", flat=True)
+    yield from _chunks(f"user-{pk}" for pk in people.iterator(chunk_size=CHUNK))
+
+
+def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
+    chunk: list[str] = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _emit(broadcast: Broadcast, event: str, data: dict[str, Any]) -> None:
+    data = {"broadcast_id": broadcast.pk} | data
+    emit(event, key=f"broadcast-{broadcast.pk}", data=data, priority=broadcast.priority)
+
+
+def _emit_addressed(broadcast: Broadcast, event: str, data: dict[str, Any]) -> None:
+    """One event for at most CHUNK channels, so that the writes do not grow with the audience."""
+    for channels in _channel_chunks(broadcast):
+        key = f"broadcast-{broadcast.pk}"
+        emit_all([build_event(event, key, data, channels, broadcast.priority)])

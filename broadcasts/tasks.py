@@ -1,0 +1,47 @@
+"""The clock of broadcasts: at their moment by the worker, and once a minute as the net below."""
+
+from django.utils import timezone
+
+from broadcasts.models import Broadcast, Status
+from broadcasts.services import activate_due, expire_overdue
+from jobs.registry import periodic, worker
+
+LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
+
+
+@worker("BROADCAST_CLOCK")
+class BroadcastClock:
+    """Send and end broadcasts at their very moment."""
+
+    def step(self) -> float:
+        activate_due()
+        expire_overdue()
+        return seconds_until_next()
+
+    def stop(self) -> None:
+        pass
+
+
+def seconds_until_next() -> float:
+    """How long until the next broadcast is due or overdue; at most LONGEST_SLEEP."""
+    now = timezone.now()
+    due = Broadcast.objects.filter(status=Status.SCHEDULED, scheduled_at__gt=now)
+    ends = Broadcast.objects.filter(status=Status.ACTIVE, expires_at__gt=now)
+    moments = [
+        due.order_by("scheduled_at").values_list("scheduled_at", flat=True).first(),
+        ends.order_by("expires_at").values_list("expires_at", flat=True).first(),
+    ]
+    waits = [(moment - now).total_seconds() for moment in moments if moment]
+    return min([LONGEST_SLEEP, *waits])
+
+
+@periodic("BROADCAST_ACTIVATION", every="60s")
+def process_scheduled_broadcasts() -> int:
+    """Send what is due and was missed, and go on with what was left in preparation."""
+    return activate_due()
+
+
+@periodic("BROADCAST_EXPIRATION", every="60s")
+def process_expired_broadcasts() -> int:
+    """End what is past its expiry and was missed."""
+    return expire_overdue()

@@ -1,0 +1,79 @@
+"""Verbs on connections. They travel as events of the log, so that they reach the process that
+holds the stream, whichever it is, with or without Redis."""
+
+from collections.abc import Collection
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from connections.models import Connection, ConnectionStatus, Node
+from outbox.services import build_event, emit, emit_all
+
+CLOSE = "connection.close"
+CHUNK = 1_000
+
+
+@transaction.atomic
+def disconnect(connection: Connection, reason: str, *, reconnect: bool = False) -> None:
+    """End one stream, on whichever node it is."""
+    data = {"connection_id": str(connection.pk), "reason": reason, "reconnect": reconnect}
+    channels = [f"user-{connection.user_id}"]
+    emit(CLOSE, key=f"user-{connection.user_id}", data=data, channels=channels)
+    mark_inactive([connection.pk], reason)
+
+
+@transaction.atomic
+def disconnect_people(user_ids: Collection[int], *, reason: str, reconnect: bool) -> None:
+    """End every stream of these people; with `reconnect` their clients come back at once."""
+    people = sorted(user_ids)
+    data = {"connection_id": None, "reason": reason, "reconnect": reconnect}
+    for start in range(0, len(people), CHUNK):
+        channels = [f"user-{pk}" for pk in people[start : start + CHUNK]]
+        emit_all([build_event(CLOSE, key="connections", data=data, channels=channels)])
+
+
+def mark_inactive(ids: Collection[object], reason: str) -> int:
+    """In the registry; the streams themselves are ended by who holds them."""
+    return (
+        Connection.objects.active()
+        .filter(pk__in=ids)
+        .update(
+            status=ConnectionStatus.INACTIVE, disconnected_at=timezone.now(), reason=reason[:100]
+        )
+    )
+
+
+def sweep_stale() -> int:
+    """Close what has had no heartbeat for SSE_CLIENT_TIMEOUT; how many.
+
+    A living node is told to close the stream; the rows of a dead one are marked INACTIVE.
+    """
+    since = timezone.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
+    stale = list(Connection.objects.stale(since))
+    living = set(
+        Node.objects.filter(stopped_at=None, last_heartbeat__gte=since).values_list(
+            "name", flat=True
+        )
+    )
+    for connection in stale:
+        if connection.node in living:
+            disconnect(connection, "stale", reconnect=True)
+    mark_inactive([c.pk for c in stale if c.node not in living], "node died")
+    Node.objects.filter(stopped_at=None, last_heartbeat__lt=since).update(stopped_at=timezone.now())
+    return len(stale)
+
+
+def purge_inactive(batch: int = 5_000) -> int:
+    """Delete INACTIVE rows older than CONNECTION_RETENTION_DAYS, in batches; how many."""
+    before = timezone.now() - timedelta(days=settings.CONNECTION_RETENTION_DAYS)
+    old = Connection.objects.filter(
+        status=ConnectionStatus.INACTIVE, disconnected_at__lt=before
+    ).order_by("disconnected_at")
+    deleted = 0
+    while ids := list(old.values_list("pk", flat=True)[:batch]):
+        Connection.objects.filter(pk__in=ids).delete()
+        deleted += len(ids)
+    Node.objects.filter(stopped_at__lt=before).delete()
+    return deleted

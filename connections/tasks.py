@@ -1,0 +1,16 @@
+"""The clock of connections."""
+
+from connections.services import purge_inactive, sweep_stale
+from jobs.registry import periodic
+
+
+@periodic("STALE_CONNECTION_CLEANUP", every="60s")
+def cleanup_stale_sse_sessions() -> int:
+    """Close streams without a heartbeat for SSE_CLIENT_TIMEOUT."""
+    return sweep_stale()
+
+
+@periodic("CONNECTION_PURGE", every="0 2 * * *")
+def purge_old_inactive_sessions() -> int:
+    """Delete inactive connections older than CONNECTION_RETENTION_DAYS."""
+    return purge_inactive()

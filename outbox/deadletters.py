@@ -1,0 +1,77 @@
+"""Verbs on dead letters: redrive and purge, one or all."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from django.db import transaction
+
+from jobs.wake import notify
+from outbox.consumers import handler_of
+from outbox.models import DeadLetter, Event
+from outbox.signals import event_redriven
+
+
+@dataclass
+class RedriveResult:
+    total: int = 0
+    succeeded: int = 0
+    failures: list[tuple[int, str]] = field(default_factory=list)
+    """Dead letter id and reason."""
+
+
+class NotRedrivable(Exception):
+    """The reason says what to do."""
+
+
+def redrive(letter: DeadLetter) -> None:
+    """Give the event back to where it failed; raises `NotRedrivable` or what the consumer raises.
+
+    A relay's event returns to the outbox with its attempts at zero; a consumer's is handled now.
+    Both put right what the failure marked, by the signal `event_redriven`.
+    """
+    if letter.source == DeadLetter.RELAY:
+        _requeue(letter)
+    else:
+        handler_of(letter.source)(letter.payload)
+        letter.delete()
+
+
+def redrive_all(letters: Iterable[DeadLetter]) -> RedriveResult:
+    """Redrive each by itself: one failure does not stop the others."""
+    result = RedriveResult()
+    for letter in letters:
+        result.total += 1
+        try:
+            redrive(letter)
+        except Exception as error:  # the operator gets the reason, whatever it is
+            result.failures.append((letter.pk, str(error) or type(error).__name__))
+        else:
+            result.succeeded += 1
+    return result
+
+
+@transaction.atomic
+def purge(letter: DeadLetter) -> None:
+    """Forget the event for good; what waited behind it in its key flows again."""
+    if letter.source == DeadLetter.RELAY:
+        Event.objects.parked().filter(event_id=letter.event_id).delete()
+    letter.delete()
+    notify("outbox")
+
+
+def purge_all(letters: Iterable[DeadLetter]) -> int:
+    letters = list(letters)
+    for letter in letters:
+        purge(letter)
+    return len(letters)
+
+
+@transaction.atomic
+def _requeue(letter: DeadLetter) -> None:
+    events = Event.objects.parked().filter(event_id=letter.event_id)
+    event = events.first()
+    if not event or not events.update(parked_at=None, attempts=0, next_attempt_at=None, error=""):
+        raise NotRedrivable("the event is no longer in the outbox; purge this dead letter")
+    letter.delete()
+    event_redriven.send(Event, event=event)
+    notify("outbox")

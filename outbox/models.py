@@ -1,0 +1,182 @@
+import uuid
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+from django.utils.translation import gettext_lazy as _
+
+
+class Priority(models.IntegerChoices):
+    LOW = 10, _("Low")
+    NORMAL = 20, _("Normal")
+    HIGH = 30, _("High")
+    URGENT = 40, _("Urgent")
+
+
+class EventQuerySet(models.QuerySet["Event"]):
+    def pending(self) -> "EventQuerySet":
+        return self.filter(published_at=None, parked_at=None)
+
+    def published(self) -> "EventQuerySet":
+        return self.filter(position__isnull=False, published_at__isnull=False)
+
+    def parked(self) -> "EventQuerySet":
+        return self.filter(parked_at__isnull=False)
+
+    def publishable(self, at: datetime) -> "EventQuerySet":
+        """Pending and due, except what an earlier event of its key holds back.
+
+        Held back is what follows an event that failed (or is parked), and what would overtake an
+        earlier event of its key by a higher priority: the order within a key is never changed.
+        """
+        ahead = Event.objects.filter(
+            models.Q(attempts__gt=0) | models.Q(priority__lt=models.OuterRef("priority")),
+            published_at=None,
+            topic=models.OuterRef("topic"),
+            key=models.OuterRef("key"),
+            id__lt=models.OuterRef("id"),
+        )
+        return (
+            self.pending()
+            .filter(models.Q(next_attempt_at=None) | models.Q(next_attempt_at__lte=at))
+            .exclude(models.Exists(ahead))
+            .order_by("-priority", "id")
+        )
+
+
+class Event(models.Model):
+    """What happened, written in the transaction in which it happened; published by the relay."""
+
+    event_id = models.UUIDField(_("event id"), default=uuid.uuid4, unique=True, editable=False)
+    type = models.CharField(_("type"), max_length=100)
+    topic = models.CharField(_("topic"), max_length=100)
+    partition = models.PositiveSmallIntegerField(_("partition"), default=0)
+    key = models.CharField(_("key"), max_length=200)
+    data = models.JSONField(_("data"))
+    channels = models.JSONField(_("channels"), default=list, blank=True)
+    priority = models.PositiveSmallIntegerField(
+        _("priority"), choices=Priority.choices, default=Priority.NORMAL
+    )
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    position = models.BigIntegerField(_("position"), null=True, blank=True, unique=True)
+    published_at = models.DateTimeField(_("published"), null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
+    next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
+    parked_at = models.DateTimeField(_("parked"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+
+    objects = EventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["-priority", "id"],
+                name="outbox_event_pending",
+                condition=models.Q(published_at=None, parked_at=None),
+            ),
+            models.Index(
+                fields=["topic", "key", "id"],
+                name="outbox_event_unpublished_key",
+                condition=models.Q(published_at=None),
+            ),
+            models.Index(fields=["topic", "position"], name="outbox_event_log"),
+            models.Index(
+                fields=["published_at"],
+                name="outbox_event_retention",
+                condition=models.Q(published_at__isnull=False),
+            ),
+            models.Index(fields=["type", "-id"], name="outbox_event_type"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.key}"
+
+    def envelope(self) -> dict[str, Any]:
+        """CloudEvents 1.0 in its JSON format; the extension `sequence` is the position."""
+        return {
+            "specversion": "1.0",
+            "id": str(self.event_id),
+            "source": settings.EVENT_SOURCE,
+            "type": self.type,
+            "subject": self.key,
+            "time": self.created_at.isoformat(),
+            "datacontenttype": "application/json",
+            "sequence": str(self.position),
+            "data": self.data,
+        }
+
+
+class RelayLease(models.Model):
+    """Who leads, and the last position given: one row, so that one UPDATE checks and allocates."""
+
+    name = models.CharField(_("name"), max_length=50, primary_key=True)
+    holder = models.CharField(_("holder"), max_length=200, blank=True)
+    token = models.PositiveBigIntegerField(_("fencing token"), default=0)
+    since = models.DateTimeField(_("since"), null=True, blank=True)
+    until = models.DateTimeField(_("until"), null=True, blank=True)
+    position = models.BigIntegerField(_("position"), default=0)
+
+    class Meta:
+        verbose_name = _("relay lease")
+        verbose_name_plural = _("relay leases")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ConsumerOffset(models.Model):
+    """How far a consumer group has read a partition of a topic of the `DatabaseLog`."""
+
+    group = models.CharField(_("group"), max_length=100)
+    topic = models.CharField(_("topic"), max_length=100)
+    partition = models.PositiveSmallIntegerField(_("partition"), default=0)
+    offset = models.BigIntegerField(_("offset"), default=0)
+
+    class Meta:
+        verbose_name = _("consumer offset")
+        verbose_name_plural = _("consumer offsets")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["group", "topic", "partition"], name="outbox_one_offset_per_partition"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.group} {self.topic}/{self.partition}"
+
+
+class DeadLetter(models.Model):
+    """An event that could not be published (source `relay`) or consumed (source: the group)."""
+
+    RELAY = "relay"
+
+    source = models.CharField(_("source"), max_length=100)
+    event_id = models.UUIDField(_("event id"))
+    type = models.CharField(_("type"), max_length=100)
+    topic = models.CharField(_("topic"), max_length=100)
+    partition = models.PositiveSmallIntegerField(_("partition"), default=0)
+    position = models.BigIntegerField(_("position"), null=True, blank=True)
+    key = models.CharField(_("key"), max_length=200)
+    payload = models.JSONField(_("payload"))
+    error = models.TextField(_("error"))
+    traceback = models.TextField(_("stack trace"), blank=True)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=1)
+    failed_at = models.DateTimeField(_("failed"), db_default=Now())
+
+    class Meta:
+        verbose_name = _("dead letter")
+        verbose_name_plural = _("dead letters")
+        ordering = ["-failed_at", "-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["source", "event_id"], name="outbox_one_dead_letter_per_source"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.key}"

@@ -1,0 +1,115 @@
+import os
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+from selenium.webdriver import Chrome
+
+from tests import servers
+from tests.browsers import chromium
+from tests.databases import copy_of, migrated_template
+from tests.processes import Environment, Spawned, environment
+
+Spawn = Callable[[list[str], Environment], Spawned]
+SPAWNED = pytest.StashKey[list[Spawned]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for spawned in item.stash.get(SPAWNED, []):
+            report.sections.append((f"output of {spawned.name}", spawned.output()))
+    return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_passwords() -> Iterator[None]:
+    with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    if connection.vendor == "sqlite":  # two runs at once in one checkout must not share a file
+        path = tmp_path_factory.mktemp("database") / "test.sqlite3"
+        connection.settings_dict["TEST"]["NAME"] = path
+
+
+def skip_or_fail(missing: servers.MissingError) -> NoReturn:
+    if os.environ.get("REQUIRE_SERVICES") == "1":
+        pytest.fail(str(missing))
+    pytest.skip(str(missing))
+
+
+@pytest.fixture
+def free_port() -> int:
+    return servers.free_port()
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """A Redis of this run's own."""
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(servers.temporary(servers.Redis))
+        except servers.MissingError as missing:
+            skip_or_fail(missing)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with migrated_template(tmp_path_factory.mktemp("template")) as template:
+        yield template
+
+
+@pytest.fixture
+def live_database(migrated: str, tmp_path: Path) -> Iterator[Environment]:
+    """The environment that gives processes a migrated, empty database of their own."""
+    var = tmp_path / "var"
+    var.mkdir()
+    with copy_of(migrated, var) as url:
+        yield environment(url, var)
+
+
+@pytest.fixture
+def spawn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spawn]:
+    """`spawn(["relay"], live_database)` starts a `manage.py` that ends with the test."""
+    running = request.node.stash.setdefault(SPAWNED, [])
+
+    def start(arguments: list[str], env: Environment) -> Spawned:
+        log = tmp_path / f"{len(running)}-{arguments[0]}.log"
+        running.append(Spawned.start(arguments, env, log))
+        return running[-1]
+
+    yield start
+    for spawned in reversed(running):
+        spawned.close()
+
+
+@pytest.fixture
+def new_browser(tmp_path: Path) -> Iterator[Callable[[], Chrome]]:
+    """Each call opens a browser that shares no session with the others."""
+    with ExitStack() as stack:
+        opened: list[Chrome] = []
+
+        def open_one() -> Chrome:
+            profile = tmp_path / f"browser-{len(opened)}"
+            try:
+                opened.append(stack.enter_context(chromium(profile)))
+            except servers.MissingError as missing:
+                skip_or_fail(missing)
+            return opened[-1]
+
+        yield open_one
+
+
+@pytest.fixture
+def browser(new_browser: Callable[[], Chrome]) -> Chrome:
+    return new_browser()
