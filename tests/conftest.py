@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 from selenium.webdriver import Chrome
@@ -33,6 +34,11 @@ def pytest_runtest_makereport(
 def fast_passwords() -> Iterator[None]:
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_root() -> None:
+    settings.STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns when it is not there
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +87,7 @@ def live_database(migrated: str, tmp_path: Path) -> Iterator[Environment]:
 @pytest.fixture
 def spawn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spawn]:
     """`spawn(["relay"], live_database)` starts a `manage.py` that ends with the test."""
-    running = request.node.stash.setdefault(SPAWNED, [])
+    running: list[Spawned] = request.node.stash.setdefault(SPAWNED, [])
 
     def start(arguments: list[str], env: Environment) -> Spawned:
         log = tmp_path / f"{len(running)}-{arguments[0]}.log"

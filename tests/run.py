@@ -17,7 +17,6 @@ ENVIRONMENT = {"SECRET_KEY": "for tests only", "DEBUG": "false", "HTTPS": "false
 
 
 def main(arguments: list[str]) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped by SIGTERM"))  # close what is open
     outcomes = {
         "SQLite": run_pytest("SQLite", "", arguments),
         "PostgreSQL": run_on_postgres(arguments),
@@ -62,4 +61,5 @@ def run_pytest(name: str, database_url: str, arguments: list[str]) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Stopped by SIGTERM"))  # close what is open
     sys.exit(main(sys.argv[1:]))

@@ -145,7 +145,7 @@ class Redis:
 
     def _ask(self, *command: str) -> str:
         port = self._port_file.read_text()
-        arguments = [self.client, "-h", "127.0.0.1", "-p", port, *command]
+        arguments = [str(self.client), "-h", "127.0.0.1", "-p", port, *command]
         return subprocess.run(arguments, capture_output=True, text=True).stdout
 
 

@@ -38,6 +38,7 @@ class Command(BaseCommand):
         call_command("migrate", interactive=False, verbosity=0)
         if settings.DEBUG:
             call_command("demo")
+            settings.STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns when it is not there
         else:
             refuse_demo_logins()
             call_command("collectstatic", interactive=False, verbosity=0)
