@@ -6,6 +6,7 @@ ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+LINTS := ruff format types templates migrations deployment arrows
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -29,7 +30,7 @@ define install
 	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
 endef
 
-.PHONY: run test lint services services-stop clean
+.PHONY: run test lint $(LINTS) services services-stop clean
 
 run: $(VENV)/runtime
 	@DEBUG=$${DEBUG:-true} exec $(BIN)/python manage.py up --port $(PORT)
@@ -37,14 +38,30 @@ run: $(VENV)/runtime
 test: $(VENV)/development
 	@$(BIN)/python -m tests.run $(ARGS)
 
-lint: $(VENV)/development
+# One target a tool: `make --keep-going lint` shows what each of them finds.
+lint: $(LINTS)
+$(LINTS): $(VENV)/development
+
+ruff:
 	$(BIN)/ruff check .
+
+format:
 	$(BIN)/ruff format --check .
+
+types:
 	$(BIN)/mypy --explicit-package-bases .
+
+templates:
 	find . -name '*.html' -path '*/templates/*' -not -path './$(VENV)/*' -not -path './var/*' \
 		-exec $(BIN)/djade --target-version 5.2 --check {} +
+
+migrations:
 	DATABASE_URL=sqlite://:memory: $(BIN)/python manage.py makemigrations --check --dry-run
+
+deployment:
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+arrows:
 	$(BIN)/python -m pytest --quiet tests/test_architecture.py
 
 services:
