@@ -53,6 +53,7 @@ def status(port: int, path: str = "/admin/login/") -> int:
 def up(spawn: Spawn, live_database: Environment, free_port: int) -> Spawned:
     up = spawn(["up", "--port", str(free_port)], live_database | {"DEBUG": "true"})
     wait_until(lambda: up.process.poll() is not None or "Log in as" in up.output(), 60, "up is up")
+    assert up.process.poll() is None
     return up
 
 
