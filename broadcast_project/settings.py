@@ -63,7 +63,9 @@ SSE_CONNECTS_PER_MINUTE: int = env.int("SSE_CONNECTS_PER_MINUTE", 600)
 SSE_HEARTBEAT: float = env.float("SSE_HEARTBEAT", 30.0)
 SSE_CLIENT_TIMEOUT: float = env.float("SSE_CLIENT_TIMEOUT", 60.0)
 SSE_CLIENT_BUFFER_BYTES: int = env.int("SSE_CLIENT_BUFFER_BYTES", 1_048_576)
+SSE_SEND_TIMEOUT: float = env.float("SSE_SEND_TIMEOUT", 60.0)
 SSE_RING_SIZE: int = env.int("SSE_RING_SIZE", 10_000)
+SSE_RING_BYTES: int = env.int("SSE_RING_BYTES", 67_108_864)
 SSE_REPLAY_LIMIT: int = env.int("SSE_REPLAY_LIMIT", 10_000)
 SSE_TOKEN_SECONDS: int = env.int("SSE_TOKEN_SECONDS", 60)
 SSE_REGISTRY_BACKEND: str = env.str("SSE_REGISTRY_BACKEND", "connections.registry.DatabaseRegistry")
@@ -168,6 +170,7 @@ LOGOUT_REDIRECT_URL = reverse_lazy("login")
 
 STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns when it is missing
 STATICFILES_DIRS = [BASE_DIR / "broadcast_project" / "static"]
 WHITENOISE_USE_FINDERS = DEBUG
 WHITENOISE_AUTOREFRESH = False
@@ -194,6 +197,7 @@ if REDIS_URL:
 
 # django-eventstream: its seams, filled by the stream of this project
 EVENTSTREAM_CHANNELMANAGER_CLASS = "connections.channels.ChannelManager"
+SSE_USER_CHANNELS = "broadcasts.directory.channels_of"
 EVENTSTREAM_STORAGE_CLASS = "connections.channels.LogStorage"
 if GRIP_URL:
     GRIP_PROXIES = [{"control_uri": GRIP_URL}]
@@ -215,10 +219,13 @@ Q_CLUSTER: dict[str, Any] = {
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.SessionAuthentication",
+        "broadcast_project.authentication.Session",  # first: its header answers the anonymous
         "rest_framework.authentication.BasicAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["broadcast_project.permissions.Needs"],
+    "DEFAULT_PAGINATION_CLASS": "broadcast_project.pagination.Pages",
+    "DEFAULT_PARSER_CLASSES": ["broadcast_project.parsers.JSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_FILTER_BACKENDS": [
         "django_filters.rest_framework.DjangoFilterBackend",
         "rest_framework.filters.OrderingFilter",
@@ -232,6 +239,17 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "DESCRIPTION": "Compose broadcasts, follow them, read them. Streams are Server-Sent Events.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
+    "SCHEMA_PATH_PREFIX": "/api/(?:admin|user)",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "broadcast_project.schema.describe_errors",
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "BroadcastStatus": "broadcasts.models.Status",
+        "ReceiptStatus": "broadcasts.models.ReceiptStatus",
+        "Priority": "broadcasts.api.operators.PRIORITIES",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

@@ -6,6 +6,7 @@ that finishes late cannot undo a cancel, and two processes cannot both send.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from broadcasts.directory import (
+    Person,
     UserServiceUnavailable,
     channel_of,
     existing_user_ids,
@@ -39,22 +41,56 @@ class InvalidTransition(Exception):
 
 def compose(sender: AbstractUser | None, **fields: Any) -> Broadcast:
     """A valid draft, saved. Raises `ValidationError` with one message a field."""
+    broadcast = draft(sender, **fields)
+    validate(broadcast)
+    broadcast.save()
+    return broadcast
+
+
+def draft(sender: AbstractUser | None, **fields: Any) -> Broadcast:
+    """Neither checked nor saved."""
     broadcast = Broadcast(sender=sender, **fields)
     if sender and not broadcast.sender_name:
         broadcast.sender_name = sender.get_full_name() or sender.username
-    validate(broadcast)
-    broadcast.save()
     return broadcast
 
 
 def validate(broadcast: Broadcast) -> None:
     """The rules of the row, and that every target exists."""
     broadcast.full_clean()
-    unknown = get_directory().unknown(broadcast.audience, broadcast.targets)
+    refuse_unknown(get_directory().unknown(broadcast.audience, broadcast.targets))
+
+
+def refuse_unknown(unknown: Sequence[str]) -> None:
     if unknown:
         names = ", ".join(unknown[:10]) + (", …" if len(unknown) > 10 else "")
         message = _("%(count)s unknown: %(names)s. Remove them or create them first.")
         raise ValidationError({"targets": message % {"count": len(unknown), "names": names}})
+
+
+def compose_and_send(sender: AbstractUser | None, **fields: Any) -> Broadcast:
+    """`compose` and `send` for who wants both or nothing: what cannot be sent is not kept."""
+    broadcast = compose(sender, **fields)
+    try:
+        return send(broadcast)
+    except ValidationError:
+        broadcast.delete()
+        raise
+
+
+@dataclass(frozen=True)
+class Preview:
+    count: int
+    people: list[Person]
+
+
+def preview(audience: str, targets: Sequence[str], search: str = "") -> Preview:
+    """How many people an audience has, and some of them. Raises `ValidationError`."""
+    Broadcast(audience=audience, targets=targets).clean()
+    _refuse_unknown(audience, targets)
+    directory = get_directory()
+    people = directory.sample(audience, targets, search)
+    return Preview(directory.count(audience, targets), people)
 
 
 def edit(broadcast: Broadcast, **fields: Any) -> Broadcast:
@@ -123,7 +159,7 @@ def activate(broadcast: Broadcast, *, only_small: bool = False) -> None:
     except UserServiceUnavailable as error:
         _record_failure(broadcast, error, final=False)
     except InvalidTransition:
-        logger.info("Broadcast %s went another way meanwhile", broadcast.pk)
+        logger.debug("Broadcast %s went another way meanwhile", broadcast.pk)
     except Exception as error:  # recorded on its row: one broadcast must not stop the batch
         logger.exception("Broadcast %s could not be activated", broadcast.pk)
         _record_failure(broadcast, error, final=broadcast.attempts + 1 >= _max_attempts())
@@ -273,17 +309,17 @@ def _transition(
 ) -> str:
     """Move the row if it stands in one of `allowed`; the status that it had."""
     row = Broadcast.objects.filter(pk=broadcast.pk)
-    with transaction.atomic():
+    changes |= {"status": status, "updated_at": timezone.now()}
+    with transaction.atomic(savepoint=False):
         was = row.select_for_update().values_list("status", flat=True).first()
-        moved = row.filter(status__in=allowed).update(
-            status=status, updated_at=timezone.now(), **changes
-        )
+        moved = row.filter(status__in=allowed).update(**changes)
     if not moved:
         raise InvalidTransition(
             _("This broadcast is %(status)s; it cannot become %(wanted)s.")
             % {"status": Status(was).label if was else _("deleted"), "wanted": status.label}
         )
-    broadcast.refresh_from_db(fields=["status", "updated_at", *changes])
+    for name, value in changes.items():
+        setattr(broadcast, name, value)
     return str(was)
 
 

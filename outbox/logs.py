@@ -74,6 +74,10 @@ class EventLog(ABC):
     def replay(self, topic: str, after: int, limit: int) -> list[Record] | None:
         """Up to `limit` records after a position; `None` when some of them are gone."""
 
+    @abstractmethod
+    def tail(self, topic: str, limit: int) -> tuple[list[Record], int]:
+        """The last records, at most `limit`, and the position after which they are complete."""
+
     def check(self, event: Event) -> None:
         """Raise `UnpublishableEvent` for what this log can never take."""
         try:
@@ -125,6 +129,16 @@ class DatabaseLog(EventLog):
         oldest = Event.objects.aggregate(oldest=Min("position"))["oldest"]
         kept = after >= self.head() if oldest is None else oldest <= after + 1
         return records if kept else None
+
+
+    def tail(self, topic: str, limit: int) -> tuple[list[Record], int]:
+        head = self.head()
+        events = Event.objects.published().filter(topic=topic, position__lte=head)
+        records = [record_of(event) for event in events.order_by("-position")[:limit]][::-1]
+        if len(records) == limit:
+            return records, records[0].position - 1
+        oldest = Event.objects.aggregate(oldest=Min("position"))["oldest"]
+        return records, head if oldest is None else oldest - 1
 
 
 class DatabaseConsumer(Consumer):

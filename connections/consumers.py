@@ -1,0 +1,274 @@
+"""`GET /api/user/sse/connect`: from a request to a stream."""
+
+import asyncio
+import contextlib
+import json
+import random
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.cookies import SimpleCookie
+from importlib import import_module
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import uuid4
+
+from channels.consumer import AsyncConsumer
+from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.auth.models import AbstractUser, User
+from django.http import HttpRequest
+
+from connections.channels import channels_of
+from connections.grip import grip_response, is_proxied
+from connections.hub import Hub, get_hub
+from connections.models import Connection
+from connections.registry import get_registry
+from connections.stream import Stream
+from connections.tokens import InvalidToken, read_token
+from connections.wire import encode
+from outbox.logs import get_log
+from outbox.topics import BROADCASTS
+
+Headers = list[tuple[bytes, bytes]]
+MAX_POSITION = 2**63 - 1
+RETRY_SPREAD = (1_000, 4_000)  # milliseconds; clients of a server that died must not return as one
+
+
+@dataclass
+class Refusal(Exception):
+    status: HTTPStatus
+    code: str
+    message: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self) -> bytes:
+        error = {"status": self.status.value, "code": self.code, "message": self.message}
+        return json.dumps(error).encode()
+
+
+class ConnectLimit:
+    """At most SSE_CONNECTS_PER_MINUTE connects an address and minute; 0 is no limit."""
+
+    def __init__(self) -> None:
+        self.minute = 0
+        self.counts: dict[str, int] = {}
+
+    def check(self, address: str) -> None:
+        minute = int(time.time() // 60)
+        if minute != self.minute:
+            self.minute, self.counts = minute, {}
+        self.counts[address] = self.counts.get(address, 0) + 1
+        most = settings.SSE_CONNECTS_PER_MINUTE
+        if most and self.counts[address] > most:
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                "too_many_connects",
+                f"More than {most} connects a minute from {address}: wait a minute.",
+                {"Retry-After": str(60 - int(time.time()) % 60)},
+            )
+
+
+_limit = ConnectLimit()
+
+
+class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
+    """One request, one stream. No channel layer: the log brings everything."""
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        self.scope, self.base_send = scope, send
+        self.headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        self.query = parse_qs(scope["query_string"].decode("latin-1"))
+        task = asyncio.create_task(self.answer())
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def answer(self) -> None:
+        try:
+            await self.connect()
+        except Refusal as refusal:
+            headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+            await self.start(refusal.status, headers | refusal.headers)
+            await self.write(refusal.body(), more=False)
+
+    async def connect(self) -> None:
+        if self.scope["method"] not in ("GET", "HEAD"):
+            raise Refusal(
+                HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use GET.", {"Allow": "GET"}
+            )
+        hub = get_hub()
+        self.refuse_when_full(hub)
+        _limit.check(self.address)
+        after = self.last_event_id()
+        if is_proxied(self.headers):
+            await self.hand_over(hub)
+            return
+        user, channels = await hub.in_database(self.identify)
+        await hub.start()
+        if after is not None and after > hub.head:
+            head = await hub.in_database(get_log().head)
+            after = after if after <= head else -1
+        if self.scope["method"] == "HEAD":
+            await self.start(HTTPStatus.OK, self.stream_headers())
+            await self.write(b"", more=False)
+            return
+        await self.stream(hub, user, channels, after)
+
+    async def stream(
+        self, hub: Hub, user: AbstractUser, channels: list[str], after: int | None
+    ) -> None:
+        connection = Connection(
+            id=uuid4(),
+            user_id=user.pk,
+            node=hub.node,
+            channels=channels,
+            address=self.address,
+            user_agent=self.headers.get(b"user-agent", "")[:300],
+        )
+        others = await hub.in_database(get_registry().register, connection)
+        recovered = after is not None and await self.can_replay(hub, after)
+        position = after if after is not None and recovered else hub.head
+        stream = Stream(hub, connection.id, user.pk, channels, position)
+        hub.add(stream)
+        try:
+            await self.start(HTTPStatus.OK, self.stream_headers())
+            if others >= settings.SSE_MAX_CONNECTIONS_PER_USER:
+                stream.reason = "connection limit"
+                await self.write(limit_reached(), more=False)
+                return
+            await self.write(self.connected(hub, stream, recovered=recovered))
+            if after is not None and not recovered:
+                stream.reset()
+            await stream.run(self.write)
+            await self.write(b"", more=False)
+        except asyncio.CancelledError:
+            if "broadcast.abort" in self.scope.get("extensions", {}):
+                await self.base_send({"type": "broadcast.abort"})
+            raise
+        finally:
+            hub.remove(stream, stream.reason)
+
+    async def can_replay(self, hub: Hub, after: int) -> bool:
+        if after < 0 or hub.head - after > settings.SSE_REPLAY_LIMIT:
+            return False
+        if hub.ring.after(after) is not None:
+            return True
+        return await hub.in_database(get_log().replay, BROADCASTS, after, 1) is not None
+
+    def connected(self, hub: Hub, stream: Stream, *, recovered: bool) -> bytes:
+        # The id is where the replay starts, not where live began: a client that is cut in the
+        # middle of the replay asks again for the rest.
+        data = {
+            "connection_id": str(stream.id),
+            "node": hub.node,
+            "recovered": recovered,
+            "position": hub.head,
+        }
+        retry = f"retry: {random.randint(*RETRY_SPREAD)}\n".encode()  # noqa: S311 (jitter)
+        return retry + encode("CONNECTED", data, stream.position)
+
+    # Who asks for what
+
+    def identify(self) -> tuple[AbstractUser, list[str]]:
+        """The person and their channels; a bounded number of queries. Raises `Refusal`."""
+        user = self.user()
+        wanted = self.query.get("user") or self.query.get("userId")
+        if wanted and wanted[0] not in (str(user.pk), user.username):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN, "forbidden", "This is somebody else's stream: ask for yours."
+            )
+        return user, channels_of(user)
+
+    def user(self) -> AbstractUser:
+        user: Any
+        if tokens := self.query.get("token"):
+            try:
+                user = User.objects.filter(pk=read_token(tokens[0]), is_active=True).first()
+            except InvalidToken as error:
+                raise unauthorized("invalid_token", str(error)) from error
+        else:
+            cookies = SimpleCookie(self.headers.get(b"cookie", ""))
+            cookie = cookies.get(settings.SESSION_COOKIE_NAME)
+            request = HttpRequest()
+            engine = import_module(settings.SESSION_ENGINE)
+            request.session = engine.SessionStore(cookie.value if cookie else None)
+            user = get_user(request)
+        if user is None or not user.is_authenticated:
+            raise unauthorized("not_authenticated", "Sign in, or pass ?token= from the token API.")
+        return user  # type: ignore[no-any-return]
+
+    def last_event_id(self) -> int | None:
+        given = [
+            self.headers.get(b"last-event-id"),
+            *self.query.get("last_event_id", []),
+            *self.query.get("lastEventId", []),  # the client library of django-eventstream
+        ]
+        text = next((text for text in given if text), None)
+        if text is None:
+            return None
+        if not (text.isascii() and text.isdigit() and int(text) <= MAX_POSITION):
+            raise Refusal(
+                HTTPStatus.BAD_REQUEST,
+                "invalid_last_event_id",
+                f"Last-Event-ID must be a position such as 42, not {text[:50]!r}: "
+                "leave it out and refetch the inbox.",
+            )
+        return int(text)
+
+    def refuse_when_full(self, hub: Hub) -> None:
+        if hub.stopping.is_set() or len(hub.streams) >= settings.SSE_MAX_CONNECTIONS:
+            raise Refusal(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "too_many_connections",
+                "This server holds as many streams as it may: try again in a moment.",
+                {"Retry-After": str(random.randint(1, 5))},  # noqa: S311 (jitter)
+            )
+
+    @property
+    def address(self) -> str:
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    # What is answered
+
+    def stream_headers(self) -> dict[str, str]:
+        headers = {
+            "Content-Type": "text/event-stream; charset=utf-8",
+            "Cache-Control": "no-cache, no-transform",
+            "X-Accel-Buffering": "no",
+            "Vary": "Cookie, Origin",
+        }
+        origin = self.headers.get(b"origin", "")
+        if origin and origin in settings.SSE_ALLOW_ORIGINS:
+            headers["Access-Control-Allow-Origin"] = origin
+            headers["Access-Control-Allow-Credentials"] = "true"
+        return headers
+
+    async def hand_over(self, hub: Hub) -> None:
+        status, headers, body = await hub.in_database(grip_response, self.scope, self.identify)
+        await self.start(HTTPStatus(status), headers)
+        await self.write(body, more=False)
+
+    async def start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
+        pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        await self.base_send(
+            {"type": "http.response.start", "status": status.value, "headers": pairs}
+        )
+
+    async def write(self, body: bytes, *, more: bool = True) -> None:
+        await self.base_send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def unauthorized(code: str, message: str) -> Refusal:
+    return Refusal(HTTPStatus.UNAUTHORIZED, code, message, {"WWW-Authenticate": "Session"})
+
+
+def limit_reached() -> bytes:
+    limit = settings.SSE_MAX_CONNECTIONS_PER_USER
+    message = f"You have {limit} streams open: close one. Your inbox has every message."
+    return encode("CONNECTION_LIMIT_REACHED", {"limit": limit, "message": message})

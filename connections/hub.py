@@ -1,0 +1,250 @@
+"""The streams of one process: one reader of the log, no thread and no database connection each.
+
+Everything here runs on the event loop; only `_read` (the reader of the log) and what goes through
+`in_database` run in threads, and they hand their results back to the loop.
+"""
+
+import asyncio
+import logging
+import os
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import close_old_connections
+from django.utils import timezone
+from django_eventstream import views as eventstream_views
+from django_eventstream.views import ListenerManager
+
+from connections.registry import get_registry
+from connections.ring import Ring
+from connections.services import CLOSE
+from connections.signals import delivered
+from connections.stream import Stream
+from connections.wire import Frame, frame_of, notice
+from jobs.wake import Wake
+from outbox.logs import get_log
+from outbox.topics import BROADCASTS
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DATABASE_THREADS = 4
+FALLBACK_POLL = 2.0  # seconds; a commit wakes the reader sooner
+FLUSH = 0.25  # seconds between batches of receipts and of ended connections
+SHUTDOWN_GRACE = 3.0  # seconds for the last frames to leave
+
+
+def database_task(function: Callable[P, T]) -> Callable[P, T]:
+    """Give the connection back after the call, so that none is held by a thread that waits."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        close_old_connections()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return call
+
+
+class Hub(ListenerManager):  # type: ignore[misc]
+    """django-eventstream's listener manager, with streams that cost neither thread nor query."""
+
+    def __init__(self, node: str = "") -> None:
+        super().__init__()
+        self.node = node or f"{settings.NODE_NAME}:{os.getpid()}"
+        self.streams: dict[UUID, Stream] = {}
+        self.by_channel: dict[str, set[Stream]] = defaultdict(set)
+        self.ring = Ring(settings.SSE_RING_SIZE, settings.SSE_RING_BYTES)
+        self.head = 0
+        self.stopping = threading.Event()
+        self.database = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
+        self.deliveries: dict[int, set[int]] = defaultdict(set)
+        self.closed: dict[UUID, str] = {}
+        self.started: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.reader = threading.Thread(target=self._read, name="log-reader", daemon=True)
+
+    # Life of the process
+
+    async def start(self) -> None:
+        """Read the log from now on; the first stream that connects starts it, once."""
+        if self.started is None:
+            self.started = asyncio.create_task(self._start())
+        await asyncio.shield(self.started)
+
+    async def _start(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        eventstream_views.listener_manager = self
+        await self.in_database(get_registry().start, self.node)
+        records, since = await self.in_database(get_log().tail, BROADCASTS, self.ring.size)
+        self.ring.fill([frame_of(record) for record in records], since)
+        self.head = records[-1].position if records else since
+        self.reader.start()
+        self.tasks = [
+            asyncio.create_task(self._heartbeats()),
+            asyncio.create_task(self._flushes()),
+        ]
+
+    async def shut_down(self) -> None:
+        """Tell every client to come back a little later, each at its own moment, and end."""
+        self.stopping.set()
+        if self.started is None:
+            return
+        for stream in list(self.streams.values()):
+            data = {"retry_after": random.randint(500, 5_000)}  # noqa: S311 (jitter, no secret)
+            stream.close(notice("SERVER_SHUTDOWN", data), "server shutdown")
+        deadline = time.monotonic() + SHUTDOWN_GRACE
+        while self.streams and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        for task in self.tasks:
+            task.cancel()
+        await self.flush()
+        await self.in_database(get_registry().stop, self.node)
+
+    async def in_database(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run it in one of the few threads that may use the database."""
+        call = database_task(function)
+        return await asyncio.get_running_loop().run_in_executor(
+            self.database, lambda: call(*args, **kwargs)
+        )
+
+    # Streams
+
+    def add(self, stream: Stream) -> None:
+        self.streams[stream.id] = stream
+        for channel in stream.channels:
+            self.by_channel[channel].add(stream)
+
+    def remove(self, stream: Stream, reason: str) -> None:
+        if self.streams.pop(stream.id, None) is None:
+            return
+        for channel in stream.channels:
+            self.by_channel[channel].discard(stream)
+            if not self.by_channel[channel]:
+                del self.by_channel[channel]
+        self.closed[stream.id] = reason
+
+    def kick(self, user_id: int, channel: str) -> None:
+        """django-eventstream's word for: this person may not read this channel any more."""
+        for stream in list(self.by_channel.get(channel, ())):
+            if stream.user_id == user_id:
+                self._close(stream, "permissions changed", reconnect=True)
+
+    def written(self, stream: Stream, frames: list[Frame]) -> None:
+        """These frames were written to the socket of `stream`."""
+        for frame in frames:
+            if frame.is_message and frame.data:
+                self.deliveries[frame.data["broadcast_id"]].add(stream.user_id)
+
+    # The log
+
+    def _read(self) -> None:
+        consumer = get_log().consumer([BROADCASTS], after=self.head)
+        with Wake("log", stopping=self.stopping) as wake:
+            while not self.stopping.is_set():
+                try:
+                    records = consumer.poll()
+                except Exception:  # the database is away: clients keep their streams
+                    logger.exception("The log cannot be read; again in a second")
+                    close_old_connections()
+                    self.stopping.wait(1)
+                    continue
+                if records:
+                    frames = [frame_of(record) for record in records]
+                    self.loop.call_soon_threadsafe(self.dispatch, frames)
+                else:
+                    wake.wait(FALLBACK_POLL)
+        close_old_connections()
+
+    def dispatch(self, frames: list[Frame]) -> None:
+        """Hand the frames to whom they address; in the ring before any stream can ask for them."""
+        self.ring.extend(frames)
+        self.head = frames[-1].position
+        for frame in frames:
+            addressed = self._addressed(frame)
+            if frame.type == CLOSE:
+                self._close_as_told(frame, addressed)
+            else:
+                for stream in addressed:
+                    stream.push(frame)
+
+    def _addressed(self, frame: Frame) -> set[Stream]:
+        streams = self.by_channel
+        if len(frame.channels) == 1:
+            return streams.get(frame.channels[0], set())
+        return set().union(*(streams[c] for c in frame.channels if c in streams))
+
+    def _close_as_told(self, frame: Frame, addressed: set[Stream]) -> None:
+        assert frame.data is not None
+        wanted = frame.data["connection_id"]
+        for stream in list(addressed):
+            if wanted in (None, str(stream.id)):
+                self._close(stream, frame.data["reason"], reconnect=frame.data["reconnect"])
+
+    def _close(self, stream: Stream, reason: str, *, reconnect: bool) -> None:
+        data = {"reason": reason, "reconnect": reconnect}
+        stream.close(notice("DISCONNECTED", data), reason)
+
+    # The clock
+
+    async def _heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(settings.SSE_HEARTBEAT)
+            beat = notice("HEARTBEAT", {"timestamp": timezone.now().isoformat()})
+            now = time.monotonic()
+            for stream in list(self.streams.values()):
+                if stream.stuck_since and now - stream.stuck_since > settings.SSE_SEND_TIMEOUT:
+                    stream.cut("reads too slowly")
+                else:
+                    stream.push(beat)
+            await self._quietly(get_registry().heartbeat, self.node)
+
+    async def _flushes(self) -> None:
+        while True:
+            await asyncio.sleep(FLUSH)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write receipts and ended connections, each as one batch."""
+        deliveries, self.deliveries = self.deliveries, defaultdict(set)
+        closed, self.closed = self.closed, {}
+        if deliveries:
+            await self._quietly(_record, deliveries)
+        if closed and not await self._quietly(get_registry().unregister, closed):
+            self.closed |= closed  # again with the next batch
+
+    async def _quietly(self, function: Callable[..., None], *args: Any) -> bool:
+        """A database that is away must not end the clock."""
+        try:
+            await self.in_database(function, *args)
+        except Exception:
+            logger.exception("%s failed", function.__qualname__)
+            return False
+        return True
+
+
+def _record(deliveries: dict[int, set[int]]) -> None:
+    now = timezone.now()
+    for broadcast_id, user_ids in deliveries.items():
+        delivered.send(Hub, data={"broadcast_id": broadcast_id}, user_ids=user_ids, at=now)
+
+
+_hub: Hub | None = None
+
+
+def get_hub(node: str = "") -> Hub:
+    """The hub of this process; `node` names it when it is made."""
+    global _hub
+    if _hub is None:
+        _hub = Hub(node)
+    return _hub

@@ -1,0 +1,40 @@
+import contextlib
+import resource
+from argparse import ArgumentParser
+from typing import Any
+
+from daphne.endpoints import build_endpoint_description_strings
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+
+from connections.hub import get_hub
+from connections.server import Server
+
+
+class Command(BaseCommand):
+    help = "Serve pages, API and streams with Daphne until SIGTERM or Ctrl-C."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+        parser.add_argument("--port", type=int, default=8000)
+
+    def handle(self, *, host: str, port: int, **options: Any) -> None:
+        from broadcast_project.asgi import application
+
+        _allow_many_sockets()
+        server = Server(
+            application=application,
+            endpoints=build_endpoint_description_strings(host=host, port=port),
+            hub=get_hub(f"{settings.NODE_NAME}:{port}"),
+            server_name=None,
+        )
+        server.run()
+        if server.failed:
+            raise CommandError(f"{host}:{port} cannot be listened on: choose another --port.")
+
+
+def _allow_many_sockets() -> None:
+    """Up to the hard limit: each stream is a file descriptor."""
+    with contextlib.suppress(ValueError, OSError):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

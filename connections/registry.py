@@ -1,0 +1,85 @@
+"""Who is connected where: a backend by dotted path (`SSE_REGISTRY_BACKEND`)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from uuid import UUID
+
+from django.conf import settings
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from connections.models import Connection, ConnectionStatus, Node
+from connections.services import mark_inactive
+
+
+class Registry(ABC):
+    @abstractmethod
+    def start(self, node: str) -> None:
+        """A process of this name has started; what an earlier one of that name held is over."""
+
+    @abstractmethod
+    def register(self, connection: Connection) -> int:
+        """Add a connection; how many others the person has that are alive, on all nodes."""
+
+    @abstractmethod
+    def unregister(self, closed: Mapping[UUID, str]) -> None:
+        """Connections that ended, each with its reason."""
+
+    @abstractmethod
+    def heartbeat(self, node: str) -> None:
+        """The node lives, and so does every connection that it has: one statement each."""
+
+    @abstractmethod
+    def stop(self, node: str) -> None:
+        """The process has closed its streams and ends."""
+
+
+class DatabaseRegistry(Registry):
+    def start(self, node: str) -> None:
+        self._over(node, "node restarted")
+        Node.objects.update_or_create(
+            name=node,
+            defaults={"started_at": Now(), "last_heartbeat": Now(), "stopped_at": None},
+        )
+
+    def register(self, connection: Connection) -> int:
+        alive = timezone.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
+        others = Connection.objects.active().filter(
+            user_id=connection.user_id, last_heartbeat__gte=alive
+        )
+        connection.save(force_insert=True)
+        return others.exclude(pk=connection.pk).count()
+
+    def unregister(self, closed: Mapping[UUID, str]) -> None:
+        by_reason: dict[str, list[UUID]] = {}
+        for pk, reason in closed.items():
+            by_reason.setdefault(reason, []).append(pk)
+        for reason, ids in by_reason.items():
+            for start in range(0, len(ids), 1_000):
+                mark_inactive(ids[start : start + 1_000], reason)
+
+    def heartbeat(self, node: str) -> None:
+        Node.objects.filter(name=node).update(last_heartbeat=Now(), stopped_at=None)
+        # A heartbeat is activity: a healthy quiet client is not idle.
+        Connection.objects.active().filter(node=node).update(
+            last_heartbeat=Now(), last_activity=Now()
+        )
+
+    def stop(self, node: str) -> None:
+        self._over(node, "server shutdown")
+        Node.objects.filter(name=node).update(stopped_at=Now())
+
+    def _over(self, node: str, reason: str) -> None:
+        Connection.objects.active().filter(node=node).update(
+            status=ConnectionStatus.INACTIVE, disconnected_at=Now(), reason=reason
+        )
+
+
+@cache
+def get_registry() -> Registry:
+    """The backend that `SSE_REGISTRY_BACKEND` names."""
+    registry: Registry = import_string(settings.SSE_REGISTRY_BACKEND)()
+    return registry

@@ -1,0 +1,78 @@
+"""Daphne with two things that streams need: flow control, and an end that is announced.
+
+Daphne hands every write to Twisted, which buffers without a bound, and it has no lifespan. Here a
+write waits while the socket is full, and SIGTERM tells every stream before the server stops.
+"""
+
+import asyncio
+from typing import Any
+
+from daphne.server import Server as DaphneServer
+from twisted.internet import defer
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from connections.hub import Hub
+
+
+@implementer(IPushProducer)
+class Flow:
+    """Twisted's word about one socket: it is full, it has drained, it is gone."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Event()
+        self.free.set()
+
+    def pauseProducing(self) -> None:  # noqa: N802 (Twisted's interface)
+        self.free.clear()
+
+    def resumeProducing(self) -> None:  # noqa: N802
+        self.free.set()
+
+    def stopProducing(self) -> None:  # noqa: N802
+        self.free.set()
+
+
+class Server(DaphneServer):  # type: ignore[misc]
+    def __init__(self, *args: Any, hub: Hub, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.hub = hub
+        self.failed = False
+
+    def kill_all_applications(self) -> Any:
+        """Called before the reactor stops: the streams get their last word first."""
+        told = defer.Deferred.fromFuture(asyncio.ensure_future(self.hub.shut_down()))
+        return told.addBoth(lambda _: self._kill_the_rest())
+
+    def _kill_the_rest(self) -> Any:
+        # Daphne's own version stumbles over a connection that has no application any more.
+        self.connections = {
+            protocol: details
+            for protocol, details in self.connections.items()
+            if "application_instance" in details
+        }
+        return super().kill_all_applications()
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        scope.setdefault("extensions", {})["broadcast.abort"] = {}
+        return super().create_application(protocol, scope)
+
+    def listen_error(self, failure: Any) -> None:
+        self.failed = True
+        super().listen_error(failure)
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        if message["type"] == "broadcast.abort":
+            if protocol.channel is not None:
+                protocol.channel.forceAbortClient()
+            return
+        body = message["type"] == "http.response.body"
+        flow = getattr(protocol, "flow", None)
+        if body and flow is None and message.get("more_body") and protocol.channel is not None:
+            flow = protocol.flow = Flow()
+            protocol.registerProducer(flow, True)  # noqa: FBT003
+        if body and flow is not None and not message.get("more_body") and protocol.channel:
+            protocol.unregisterProducer()
+        await super().handle_reply(protocol, message)
+        if flow is not None:
+            await flow.free.wait()

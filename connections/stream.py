@@ -1,0 +1,167 @@
+"""One client's stream: a bounded buffer of shared frames, and the coroutine that writes them."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.conf import settings
+
+from connections.wire import Frame, frame_of, notice
+from outbox.logs import get_log
+from outbox.topics import BROADCASTS
+
+if TYPE_CHECKING:
+    from connections.hub import Hub
+
+Write = Callable[[bytes], Awaitable[None]]
+
+WRITE_BYTES = 65_536  # about as much as one write takes
+STRETCH = 500  # events of the log that are replayed at a time
+
+
+class Stream:
+    """Live, or behind: a stream that is behind ignores what comes and catches up by replay.
+
+    It starts behind, at the position that the client names. It falls behind when its buffer is
+    full, because its client reads too slowly; when the socket has drained, it is replayed what it
+    missed, or told to RESET when that is gone.
+    """
+
+    __slots__ = (
+        "behind", "channels", "farewell", "hub", "id", "position", "queue", "reason", "size",
+        "stuck_since", "task", "user_id", "wake",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        hub: "Hub",
+        id: UUID,  # noqa: A002
+        user_id: int,
+        channels: Iterable[str],
+        position: int,
+    ) -> None:
+        self.hub = hub
+        self.id = id
+        self.user_id = user_id
+        self.channels = frozenset(channels)
+        self.position = position
+        self.behind = True
+        self.queue: deque[Frame] = deque()
+        self.size = 0
+        self.wake = asyncio.Event()
+        self.farewell: Frame | None = None
+        self.reason = "client disconnected"
+        self.stuck_since = 0.0
+        self.task: asyncio.Task[None] | None = None
+
+    def push(self, frame: Frame) -> None:
+        """Queue a frame; never waits, never grows beyond the buffer."""
+        if self.behind or (frame.position and frame.position <= self.position):
+            return
+        if self.size + len(frame.body) > settings.SSE_CLIENT_BUFFER_BYTES and self.queue:
+            self._fall_behind()
+            return
+        self._append(frame)
+        self.wake.set()
+
+    def close(self, farewell: Frame, reason: str) -> None:
+        """End after what is queued, with a last word."""
+        self.farewell, self.reason = farewell, reason
+        self.wake.set()
+        if self.stuck_since:
+            self.cut(reason)
+
+    def cut(self, reason: str) -> None:
+        """End now: the client does not take what it is sent."""
+        self.reason = reason
+        if self.task:
+            self.task.cancel()
+
+    async def run(self, write: Write) -> None:
+        """Write until the end. What is written is what `position` has passed."""
+        self.task = asyncio.current_task()
+        while True:
+            if self.behind and not self.queue:
+                await self._catch_up()
+            if frames := self._take():
+                self.stuck_since = time.monotonic()
+                await write(b"".join([frame.body for frame in frames]))
+                self.stuck_since = 0.0
+                self.hub.written(self, frames)
+            elif self.farewell:
+                await write(self.farewell.body)
+                return
+            elif not self.behind:
+                self.wake.clear()
+                await self.wake.wait()
+
+    async def _catch_up(self) -> None:
+        """Queue what was missed; live from the moment when the ring has the rest.
+
+        The ring is asked and the stream goes live without yielding to the loop, so that nothing
+        falls between replay and live.
+        """
+        missed = self.hub.ring.after(self.position)
+        if missed is None:
+            await self._replay_from_log()
+            return
+        for frame in missed:
+            if self._mine(frame):
+                self._append(frame)
+        self.position = max(self.position, self.hub.head)
+        self.behind = False
+
+    async def _replay_from_log(self) -> None:
+        """Queue a stretch of the log, or a RESET when what was missed is gone or too long."""
+        complete_to = self.hub.ring.since  # whatever the ring has let go is in the log by now
+        records = None
+        if self.hub.head - self.position <= settings.SSE_REPLAY_LIMIT:
+            records = await self.hub.in_database(
+                get_log().replay, BROADCASTS, self.position, STRETCH
+            )
+        if records is None:
+            self.reset()
+            return
+        for frame in map(frame_of, records):
+            if self._mine(frame):
+                self._append(frame)
+            self.position = frame.position
+        if len(records) < STRETCH:
+            self.position = max(self.position, complete_to)
+
+    def reset(self) -> None:
+        """Tell the client to refetch its inbox; go on from here."""
+        self.position = self.hub.head
+        self._append(notice("RESET", {"position": self.position}, self.position))
+
+    def _mine(self, frame: Frame) -> bool:
+        return frame.replayable() and not self.channels.isdisjoint(frame.channels)
+
+    def _fall_behind(self) -> None:
+        """Forget the queue; go on from the last frame that was written."""
+        first = next((frame for frame in self.queue if frame.position), None)
+        if first:
+            self.position = first.position - 1
+        self.queue.clear()
+        self.size = 0
+        self.behind = True
+        self.wake.set()
+
+    def _append(self, frame: Frame) -> None:
+        self.queue.append(frame)
+        self.size += len(frame.body)
+        if frame.position:
+            self.position = frame.position
+
+    def _take(self) -> list[Frame]:
+        taken: list[Frame] = []
+        size = 0
+        while self.queue and size < WRITE_BYTES:
+            frame = self.queue.popleft()
+            size += len(frame.body)
+            taken.append(frame)
+        self.size -= size
+        return taken

@@ -1,0 +1,67 @@
+"""Events of the log as bytes of Server-Sent Events: encoded once, written to every socket."""
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django_eventstream.utils import sse_encode_event
+
+from outbox.logs import Record
+
+# What clients are told an event is; any other type keeps its own name.
+NAMES = {
+    "broadcast.activated": "MESSAGE",
+    "broadcast.sent": "MESSAGE",
+    "broadcast.cancelled": "MESSAGE_REMOVED",
+    "broadcast.expired": "MESSAGE_REMOVED",
+    "broadcast.dismissed": "MESSAGE_REMOVED",
+    "broadcast.read": "READ_RECEIPT",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Ready bytes. `position` is 0 for what is not of the log (HEARTBEAT, notices)."""
+
+    body: bytes
+    position: int = 0
+    channels: tuple[str, ...] = ()
+    type: str = ""
+    data: dict[str, Any] | None = None
+    good_until: float = float("inf")
+    """Unix time after which it is not replayed any more (fire and forget)."""
+
+    @property
+    def is_message(self) -> bool:
+        return NAMES.get(self.type) == "MESSAGE"
+
+    def replayable(self) -> bool:
+        return self.good_until > time.time()
+
+
+def encode(event: str, data: dict[str, Any], position: int | None = None) -> bytes:
+    """One SSE event; `position` becomes its id."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    body: str = sse_encode_event(event, text, event_id=position)
+    return body.encode()
+
+
+def frame_of(record: Record) -> Frame:
+    data = record.value["data"]
+    good_until = float("inf")
+    if data.get("fire_and_forget"):
+        good_until = datetime.fromisoformat(data["expires_at"]).timestamp()
+    return Frame(
+        body=encode(NAMES.get(record.type, record.type), data, record.position),
+        position=record.position,
+        channels=tuple(record.channels),
+        type=record.type,
+        data={"broadcast_id": data.get("broadcast_id")} if "broadcast_id" in data else data,
+        good_until=good_until,
+    )
+
+
+def notice(event: str, data: dict[str, Any], position: int | None = None) -> Frame:
+    return Frame(body=encode(event, data, position))
