@@ -1,0 +1,105 @@
+// One message as an element. Only `html` is HTML, and the server has sanitised it.
+
+import { text } from "./texts.js";
+import { showMoment } from "./time.js";
+
+const template = document.getElementById("message-template");
+const HEADINGS_ABOVE = 2; // the page's, and the message's own
+
+const longTexts = new ResizeObserver((entries) => {
+  for (const { target } of entries) offerToExpand(target.closest(".message"));
+});
+
+export function messageElement(message) {
+  const element = template.content.cloneNode(true).querySelector(".message");
+  const part = (name) => element.querySelector(name);
+  element.dataset.id = message.broadcast_id;
+  element.dataset.priority = message.priority;
+  fillHead(element, message);
+  fillOrRemove(part(".category"), message.category);
+  fillOrRemove(part(".reference span"), message.reference, part(".reference"));
+  fillExpiry(part(".expiry"), message.expires_at);
+  fillBody(part(".body"), message.html);
+  describeButtons(element, message.broadcast_id);
+  part(".expand").addEventListener("click", () => toggle(element));
+  part(".body").addEventListener("focusin", () => expand(element, true));
+  longTexts.observe(part(".body"));
+  showRead(element, Boolean(message.read_at));
+  return element;
+}
+
+/** Title, priority, sender and moment: what messages and banners have in common. */
+export function fillHead(element, message) {
+  const part = (name) => element.querySelector(name);
+  element.querySelector(".title").textContent = message.title;
+  part(".priority").textContent = text(`priority_${message.priority}`);
+  part(".priority").hidden = message.priority === "NORMAL";
+  fillOrRemove(part(".sender"), message.sender_name);
+  showMoment(part(".sent"), message.activated_at);
+}
+
+export function fillBody(body, html) {
+  body.innerHTML = html;
+  body.hidden = !html;
+  for (const heading of body.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
+    const level = Math.min(Number(heading.tagName[1]) + HEADINGS_ABOVE, 6);
+    heading.setAttribute("aria-level", level);
+  }
+  for (const block of body.querySelectorAll("pre, table")) block.tabIndex = 0; // they scroll
+}
+
+export function showRead(element, read) {
+  element.classList.toggle("unread-message", !read);
+  element.querySelector(".mark").hidden = read;
+  element.querySelector("[data-action=read]").hidden = read;
+}
+
+export function removeElement(element) {
+  longTexts.unobserve(element.querySelector(".body"));
+  element.remove();
+}
+
+function fillOrRemove(element, value, whole = element) {
+  if (value) element.textContent = value;
+  else whole.remove();
+}
+
+function fillExpiry(element, iso) {
+  if (!iso) return element.remove();
+  const time = document.createElement("time");
+  showMoment(time, iso);
+  const [before, after] = text("expires", { when: "\0" }).split("\0");
+  element.append(before, time, after);
+}
+
+function describeButtons(element, id) {
+  const title = element.querySelector(".title");
+  title.id = `title-${id}`;
+  element.setAttribute("aria-labelledby", title.id);
+  for (const button of element.querySelectorAll("button")) {
+    button.setAttribute("aria-describedby", title.id);
+  }
+}
+
+function offerToExpand(element) {
+  const body = element.querySelector(".body");
+  const expanded = element.classList.contains("expanded");
+  const cut = body.scrollHeight > body.clientHeight + 1;
+  element.classList.toggle("cut", cut && !expanded);
+  element.querySelector(".expand").hidden = !cut && !expanded;
+  if (!expanded) expand(element, false);
+}
+
+function toggle(element) {
+  expand(element, !element.classList.contains("expanded"));
+  if (!element.classList.contains("expanded")) element.scrollIntoView({ block: "nearest" });
+}
+
+function expand(element, expanded) {
+  const button = element.querySelector(".expand");
+  if (expanded && button.hidden) return;
+  element.classList.toggle("expanded", expanded);
+  if (expanded) element.classList.remove("cut");
+  button.setAttribute("aria-expanded", expanded);
+  button.textContent = text(expanded ? "show_less" : "show_more");
+}
