@@ -87,8 +87,8 @@ class Preview:
 def preview(audience: str, targets: Sequence[str], search: str = "") -> Preview:
     """How many people an audience has, and some of them. Raises `ValidationError`."""
     Broadcast(audience=audience, targets=targets).clean()
-    _refuse_unknown(audience, targets)
     directory = get_directory()
+    refuse_unknown(directory.unknown(audience, targets))
     people = directory.sample(audience, targets, search)
     return Preview(directory.count(audience, targets), people)
 
