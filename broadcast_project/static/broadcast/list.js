@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { messageElement, removeElement, showRead } from "./message.js";
-import { announce, notify } from "./notices.js";
+import { announce, notify, takeBack } from "./notices.js";
 import { SeenReporter } from "./seen.js";
 import { text } from "./texts.js";
 
@@ -174,8 +174,9 @@ export class MessageList {
     const urgent = message.priority === "URGENT";
     const words = text(urgent ? "arrived_urgent" : "arrived", { title: message.title });
     announce(words, { urgently: urgent });
-    const onShow = () => this.#reveal(message.broadcast_id);
-    if (urgent || this.searching || scrollY > 200) notify(words, { urgent, stays: urgent, onShow });
+    const about = message.broadcast_id;
+    const onShow = () => this.#reveal(about);
+    if (urgent || this.searching || scrollY > 200) notify(words, { about, urgent, onShow });
   }
 
   async #reveal(id) {
@@ -197,7 +198,9 @@ export class MessageList {
 
   #removed(id, reason) {
     const entry = this.#entries.get(id);
+    takeBack(id);
     if (!entry) return this.#countAgain();
+    this.#seen.drop(id);
     this.#remove(id);
     if (reason) this.#tellGone(entry.message, REMOVED[reason] ?? "not_there");
   }
@@ -309,6 +312,7 @@ export class MessageList {
     entry.message = { ...entry.message, read_at: at };
     this.#setUnread(this.#unread + (at ? -1 : 1));
     showRead(entry.element, Boolean(at));
+    if (at) takeBack(id);
     if (at && this.#query.state === "unread") this.#remove(id);
   }
 
@@ -316,6 +320,7 @@ export class MessageList {
     const { message, element } = this.#entries.get(id);
     this.#entries.delete(id);
     this.#discard(element);
+    takeBack(id);
     if (!message.read_at) this.#setUnread(this.#unread - 1);
     this.#showEmptiness();
   }

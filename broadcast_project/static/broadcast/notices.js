@@ -12,9 +12,10 @@ export function announce(words, { urgently = false } = {}) {
   byId(urgently ? "assertive" : "polite").replaceChildren(line);
 }
 
-/** A line at the foot of the window; it goes by itself unless it `stays`. */
-export function notify(words, { urgent = false, stays = false, onShow = null } = {}) {
+/** A line at the foot of the window; it goes by itself unless it is urgent. */
+export function notify(words, { about = null, urgent = false, onShow = null } = {}) {
   const notice = clone("notice-template");
+  if (about) notice.dataset.about = about;
   const [show, close] = [notice.querySelector(".show"), notice.querySelector(".close")];
   notice.querySelector("p").textContent = words;
   notice.classList.toggle("urgent", urgent);
@@ -25,7 +26,12 @@ export function notify(words, { urgent = false, stays = false, onShow = null } =
   });
   close.addEventListener("click", () => notice.remove());
   byId("notices").append(notice);
-  if (!stays) setTimeout(() => notice.remove(), NOTICE_STAYS);
+  if (!urgent) setTimeout(() => notice.remove(), NOTICE_STAYS);
+}
+
+/** Its message was dealt with, or is gone. */
+export function takeBack(about) {
+  for (const notice of document.querySelectorAll(`.notice[data-about="${about}"]`)) notice.remove();
 }
 
 /** A fire-and-forget message: above the inbox until it is closed. */

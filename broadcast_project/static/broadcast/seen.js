@@ -33,6 +33,11 @@ export class SeenReporter {
     this.#since.delete(element);
   }
 
+  /** Not to be reported any more: the message is gone. */
+  drop(id) {
+    this.#waiting.delete(id);
+  }
+
   #look(entries) {
     for (const { target, intersectionRatio, intersectionRect, rootBounds } of entries) {
       // What is taller than the window never shows 60 % of itself: 60 % of the window will do.

@@ -24,7 +24,8 @@ export function fromNow(moment) {
   let distance = (moment - Date.now()) / 1000;
   if (Math.abs(distance) < 10) return relative.format(0, "second");
   for (const [unit, size] of STEPS) {
-    if (Math.abs(distance) < size) return relative.format(Math.trunc(distance), unit);
+    const rounded = Math.round(distance);
+    if (Math.abs(rounded) < size) return relative.format(rounded, unit);
     distance /= size;
   }
 }
