@@ -1,0 +1,182 @@
+"""The way around the console, and what an operator sees first."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Count, Q
+from django.http import HttpRequest
+from django.templatetags.static import static
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from django_q.models import Failure, Schedule
+
+from broadcasts.admin.broadcasts import STATUS_LABELS
+from broadcasts.admin.page import percent
+from broadcasts.models import Broadcast, Status
+from broadcasts.receipts import statistics_of
+from connections.models import Connection
+from outbox.admin import health
+from outbox.models import DeadLetter
+
+LATE = timedelta(minutes=2)  # by which a schedule may be late before qcluster seems down
+
+SIDEBAR = [
+    (
+        _("Broadcasts"),
+        [
+            ("broadcasts.broadcast", _("Broadcasts"), "campaign"),
+            ("broadcasts.receipt", _("Receipts"), "mark_email_read"),
+            ("broadcasts.product", _("Products"), "inventory_2"),
+        ],
+    ),
+    (
+        _("Streams"),
+        [
+            ("connections.connection", _("Connections"), "cable"),
+            ("connections.node", _("Nodes"), "dns"),
+        ],
+    ),
+    (
+        _("Outbox"),
+        [
+            ("outbox.event", _("Events"), "outbox"),
+            ("outbox.deadletter", _("Dead letters"), "report"),
+            ("outbox.consumeroffset", _("Consumer offsets"), "bookmark"),
+        ],
+    ),
+    (
+        _("Jobs"),
+        [
+            ("django_q.schedule", _("Schedules"), "schedule"),
+            ("django_q.success", _("Successful runs"), "task_alt"),
+            ("django_q.failure", _("Failed runs"), "error"),
+            ("django_q.ormq", _("Queue"), "queue"),
+        ],
+    ),
+    (
+        _("People"),
+        [
+            ("auth.user", _("Users"), "person"),
+            ("auth.group", _("Groups"), "group"),
+        ],
+    ),
+]
+
+
+def stylesheet(request: HttpRequest) -> str:
+    return static("console/console.css")
+
+
+def navigation(request: HttpRequest) -> list[dict[str, Any]]:
+    """The sidebar: only what this person may see."""
+    first = {"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}
+    groups: list[dict[str, Any]] = [{"items": [first]}]
+    for title, entries in SIDEBAR:
+        items = [_item(request, *entry) for entry in entries if _may_view(request, entry[0])]
+        groups.append({"title": title, "separator": True, "items": items})
+    return groups
+
+
+def _item(request: HttpRequest, model: str, title: Any, icon: str) -> dict[str, Any]:
+    item = {"title": title, "icon": icon, "link": url_of(model)}
+    if model == "outbox.deadletter" and (count := DeadLetter.objects.count()):
+        item["badge"] = str(count)
+    return item
+
+
+def _may_view(request: HttpRequest, model: str) -> bool:
+    app, name = model.split(".")
+    user = request.user
+    return user.has_perm(f"{app}.view_{name}") or user.has_perm(f"{app}.change_{name}")
+
+
+def url_of(model: str, query: str = "") -> str:
+    return reverse(f"admin:{model.replace('.', '_')}_changelist") + query
+
+
+def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
+    """Each part only for who may see its rows."""
+    now = timezone.now()
+    context["may_compose"] = request.user.has_perm("broadcasts.add_broadcast")
+    context["cards"], context["alarms"] = [], []
+    if _may_view(request, "broadcasts.broadcast"):
+        context["cards"] += broadcast_cards()
+        context["latest"] = latest()
+        context["has_broadcasts"] = bool(context["latest"])
+    if _may_view(request, "connections.connection"):
+        context["cards"].append(people_card())
+    if _may_view(request, "outbox.event"):
+        context["health"] = health()
+        context["cards"] += outbox_cards(context["health"])
+    if _may_view(request, "django_q.schedule"):
+        late = Schedule.objects.exclude(repeats=0).filter(next_run__lt=now - LATE)
+        context["late_jobs"] = late.count()
+        context["failed_jobs"] = Failure.objects.filter(started__gt=now - timedelta(days=1)).count()
+    return context
+
+
+def card(
+    label: Any, value: object, url: str, *, note: Any = "", bad: bool = False
+) -> dict[str, Any]:
+    return {"label": label, "value": value, "url": url, "note": note, "bad": bad}
+
+
+def broadcast_cards() -> list[dict[str, Any]]:
+    shown = {
+        Status.ACTIVE: _("Active"),
+        Status.SCHEDULED: _("Scheduled"),
+        Status.FAILED: _("Failed"),
+    }
+    counts = Broadcast.objects.aggregate(
+        **{status.value: Count("pk", filter=Q(status=status)) for status in shown}
+    )
+    return [
+        card(
+            label,
+            counts[status],
+            url_of("broadcasts.broadcast", f"?status__exact={status}"),
+            bad=status == Status.FAILED and counts[status] > 0,
+        )
+        for status, label in shown.items()
+    ]
+
+
+def people_card() -> dict[str, Any]:
+    active = Connection.objects.active().aggregate(
+        people=Count("user", distinct=True), streams=Count("pk")
+    )
+    url = url_of("connections.connection", "?status__exact=ACTIVE")
+    note = _("%(count)s streams") % {"count": active["streams"]}
+    return card(_("People connected"), active["people"], url, note=note)
+
+
+def outbox_cards(state: dict[str, Any]) -> list[dict[str, Any]]:
+    waits = _("oldest waits %(span)s") % {"span": state["oldest"]} if state["oldest"] else ""
+    letters = DeadLetter.objects.count()
+    return [
+        card(
+            _("Events waiting"),
+            state["depth"],
+            url_of("outbox.event", "?state=pending"),
+            note=waits,
+            bad=state["stuck"],
+        ),
+        card(_("Dead letters"), letters, url_of("outbox.deadletter"), bad=letters > 0),
+    ]
+
+
+def latest(limit: int = 10) -> list[dict[str, Any]]:
+    rows = list(Broadcast.objects.defer("content", "targets", "last_error")[:limit])
+    counted = statistics_of(rows)
+    return [
+        {
+            "broadcast": row,
+            "variant": STATUS_LABELS[Status(row.status)],
+            "counted": counted[row.pk],
+            "delivery_rate": percent(counted[row.pk].delivery_rate),
+            "read_rate": percent(counted[row.pk].read_rate),
+            "url": reverse("admin:broadcasts_broadcast_change", args=[row.pk]),
+        }
+        for row in rows
+    ]

@@ -1,0 +1,167 @@
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from unfold.contrib.filters.admin import AllValuesCheckboxFilter, ChoicesRadioFilter
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+
+from connections.models import Connection, ConnectionStatus, Node
+from connections.services import disconnect
+from outbox.console import Question, ReadOnlyAdmin, ask, confirmed, some_of
+
+BY_OPERATOR = "disconnected by an operator"
+
+
+def alive_since() -> datetime:
+    return timezone.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
+
+
+@admin.register(Connection)
+class ConnectionAdmin(ReadOnlyAdmin):
+    list_display = (
+        "user",
+        "status_label",
+        "node",
+        "address",
+        "connected_at",
+        "last_heartbeat",
+        "channel_list",
+    )
+    list_filter = (("status", ChoicesRadioFilter), ("node", AllValuesCheckboxFilter))
+    list_select_related = ("user",)
+    search_fields = ("user__username__startswith", "address")
+    search_help_text = _("Username or address")
+    ordering = ("status", "-connected_at")  # ACTIVE sorts before INACTIVE
+    show_full_result_count = False
+    list_per_page = 50
+    actions = ("disconnect_selected",)
+    actions_row = ("disconnect_one",)
+    actions_detail = ("disconnect_one",)
+    fields = (
+        "user",
+        "status_label",
+        "node",
+        "address",
+        "user_agent",
+        "connected_at",
+        "last_heartbeat",
+        "last_activity",
+        "disconnected_at",
+        "reason",
+        "channel_list",
+    )
+
+    def has_disconnect_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return request.user.has_perm("connections.change_connection")
+
+    @display(description=_("status"), ordering="status", label={ConnectionStatus.ACTIVE: "success"})
+    def status_label(self, connection: Connection) -> tuple[str, str]:
+        return connection.status, connection.get_status_display()
+
+    @display(description=_("channels"))
+    def channel_list(self, connection: Connection) -> str:
+        return some_of(connection.channels, 4)
+
+    @action(
+        description=_("Disconnect"),
+        url_path="disconnect",
+        icon="link_off",
+        permissions=["disconnect"],
+        variant=ActionVariant.DANGER,
+    )
+    def disconnect_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._disconnect(request, [get_object_or_404(Connection, pk=object_id)])
+
+    @admin.action(description=_("Disconnect selected"), permissions=["disconnect"])
+    def disconnect_selected(
+        self, request: HttpRequest, queryset: QuerySet[Connection]
+    ) -> HttpResponse:
+        return self._disconnect(request, list(queryset.select_related("user")))
+
+    def _disconnect(self, request: HttpRequest, chosen: list[Connection]) -> HttpResponse:
+        active = [c for c in chosen if c.status == ConnectionStatus.ACTIVE]
+        if not active:
+            messages.info(request, _("Already disconnected: nothing to do."))
+        elif not confirmed(request):
+            return ask(self, request, self._question(active))
+        else:
+            for connection in active:
+                disconnect(connection, BY_OPERATOR)
+                self.log_change(request, connection, str(_("Disconnected")))
+            text = ngettext("%(count)s stream ended.", "%(count)s streams ended.", len(active))
+            messages.success(request, text % {"count": len(active)})
+        return redirect("admin:connections_connection_changelist")
+
+    def _question(self, active: list[Connection]) -> Question:
+        return Question(
+            title=_("Disconnect"),
+            text=_("These streams end now, and their clients do not come back by themselves."),
+            facts=[
+                (_("Streams"), len(active)),
+                (_("People"), some_of(sorted({c.user.username for c in active}))),
+            ],
+            submit=_("Disconnect"),
+            back=reverse("admin:connections_connection_changelist"),
+            danger=True,
+        )
+
+
+STREAMS = Coalesce(
+    Subquery(
+        Connection.objects.active()
+        .filter(node=OuterRef("name"))
+        .order_by()
+        .values("node")
+        .annotate(count=Count("*"))
+        .values("count")
+    ),
+    0,
+    output_field=IntegerField(),
+)
+
+
+@admin.register(Node)
+class NodeAdmin(ReadOnlyAdmin):
+    list_display = ("name", "life", "streams", "started_at", "last_heartbeat", "stopped_at")
+    fields = ("name", "life", "streams", "started_at", "last_heartbeat", "stopped_at")
+    search_fields = ("name",)
+    ordering = ("-last_heartbeat",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
+        queryset: QuerySet[Node] = super().get_queryset(request)
+        return queryset.annotate(active_streams=STREAMS)
+
+    @display(description=_("life"), label={"living": "success", "dead": "danger"})
+    def life(self, node: Node) -> tuple[str, Any]:
+        if node.stopped_at:
+            return "stopped", _("Stopped")
+        return (
+            ("living", _("Living"))
+            if node.last_heartbeat >= alive_since()
+            else (
+                "dead",
+                _("Dead"),
+            )
+        )
+
+    @display(description=_("streams"), ordering="active_streams")
+    def streams(self, node: Any) -> SafeString:
+        url = reverse("admin:connections_connection_changelist")
+        return format_html(
+            '<a class="text-link" href="{}?node={}&status__exact=ACTIVE">{}</a>',
+            url,
+            node.name,
+            node.active_streams,
+        )

@@ -1,0 +1,97 @@
+"""What all operators' pages share: facts that nobody edits, and a question before a change."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import forms
+from django.contrib.admin import ModelAdmin as DjangoModelAdmin
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.utils.functional import Promise
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from unfold.admin import ModelAdmin
+
+Text = str | Promise
+REPOSTED = ("action", "select_across", "index", "_selected_action")
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Rows that only services write."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@dataclass(kw_only=True)
+class Question:
+    """A page that asks before a POST does what it says."""
+
+    title: Text
+    text: Text
+    submit: Text
+    back: str
+    facts: Sequence[tuple[Text, object]] = ()
+    warning: Text = ""
+    form: forms.Form | None = None
+    danger: bool = False
+
+
+def ask(
+    admin: "DjangoModelAdmin[Any]", request: HttpRequest, question: Question
+) -> TemplateResponse:
+    """The page; what it posts comes back with `confirmed`, and with the selection of a list."""
+    context = admin.admin_site.each_context(request) | {
+        "title": question.title,
+        "opts": admin.model._meta,
+        "question": question,
+        "reposted": [(k, v) for k in REPOSTED for v in request.POST.getlist(k)],
+        "media": question.form.media if question.form else "",
+    }
+    return TemplateResponse(request, "admin/question.html", context)
+
+
+def confirmed(request: HttpRequest) -> bool:
+    return request.method == "POST" and "confirmed" in request.POST
+
+
+def some_of(rows: "QuerySet[Any] | Sequence[Any]", limit: int = 10) -> str:
+    """The first of them by name, and how many more there are."""
+    names = [str(row) for row in rows[:limit]]
+    more = (rows.count() if isinstance(rows, QuerySet) else len(rows)) - len(names)
+    return ", ".join(names) + (_(" and %(count)s more") % {"count": more} if more else "")
+
+
+def span(length: timedelta | None) -> str:
+    """A duration as short as people say it."""
+    if length is None:
+        return ""
+    seconds = max(length.total_seconds(), 0.0)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def age(moment: datetime | None, now: datetime) -> timedelta | None:
+    return now - moment if moment else None
+
+
+def preformatted(text: str) -> SafeString:
+    return format_html('<pre class="console-pre" tabindex="0">{}</pre>', text)
+
+
+def pretty(data: object) -> SafeString:
+    return preformatted(json.dumps(data, indent=2, ensure_ascii=False, default=str))
