@@ -272,4 +272,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "campaign",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "STYLES": ["broadcast_project.console.stylesheet"],
+    "DASHBOARD_CALLBACK": "broadcast_project.console.dashboard",
+    "SIDEBAR": {"navigation": "broadcast_project.console.navigation", "show_search": True},
 }

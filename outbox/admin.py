@@ -372,5 +372,5 @@ class ConsumerOffsetAdmin(ReadOnlyAdmin):
 
     @display(description=_("behind the head by at most"))
     def behind(self, row: Any) -> int:
-        head: int = getattr(row, "head", row.offset)
-        return max(head - row.offset, 0)
+        distance: int = getattr(row, "head", row.offset) - row.offset
+        return max(distance, 0)

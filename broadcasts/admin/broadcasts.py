@@ -72,7 +72,7 @@ class BroadcastChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        rows: list[Any] = list(self.result_list)
+        rows: list[Any] = list(self.result_list)  # type: ignore[has-type]
         counted = statistics_of(rows)
         for broadcast in rows:
             broadcast.counted = counted[broadcast.pk]

@@ -106,7 +106,7 @@ class ReceiptAdmin(ReadOnlyAdmin):
     ) -> "Paginator[Receipt]":
         """Count the receipts of one broadcast (its numbers are proven here), never all of them."""
         narrow = "broadcast__id__exact" in request.GET or request.GET.get("q")
-        kind: "type[Paginator[Receipt]]" = Paginator if narrow else InfinitePaginator
+        kind: type[Paginator[Receipt]] = Paginator if narrow else InfinitePaginator
         return kind(queryset, per_page, *args)
 
     @display(description=_("status"), ordering="status", label=LABELS)
