@@ -1,1 +1,180 @@
-"""One JSON shape for every error: `{"status", "code", "message", "fields"}`."""
+"""One JSON shape for every error: `{"status", "code", "message", "fields", "path"}`."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from django.core import exceptions as django
+from django.db import IntegrityError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.utils.translation import gettext as _
+from django.views import defaults
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.views import set_rollback
+
+from broadcasts.directory import UserServiceUnavailable
+from broadcasts.receipts import NotInInbox
+from broadcasts.services import InvalidTransition
+from outbox.deadletters import NotRedrivable
+
+logger = logging.getLogger(__name__)
+
+API = "/api/"
+RETRY_AFTER = {"Retry-After": "10"}  # seconds
+NON_FIELD = api_settings.NON_FIELD_ERRORS_KEY
+
+
+@dataclass(frozen=True)
+class Problem:
+    status: int
+    code: str
+    message: str
+    fields: dict[str, list[str]] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def body(self, path: str) -> dict[str, Any]:
+        shown = {"status": self.status, "code": self.code, "message": self.message}
+        return shown | ({"fields": self.fields} if self.fields else {}) | {"path": path}
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """What DRF answers to an exception; `None` leaves it to Django, as a 500."""
+    problem = problem_of(error)
+    if problem is None:
+        return None
+    set_rollback()
+    path = context["request"].path
+    return Response(problem.body(path), status=problem.status, headers=problem.headers)
+
+
+def problem_of(error: Exception) -> Problem | None:
+    match error:
+        case drf.ValidationError():
+            return invalid(dict(_flat(error.detail)))
+        case drf.APIException():
+            return _of_drf(error)
+        case django.ValidationError():
+            return invalid(_fields_of(error))
+        case Http404() | NotInInbox():
+            return Problem(404, "not_found", _not_found(error))
+        case django.PermissionDenied():
+            return _of_drf(drf.PermissionDenied())
+        case InvalidTransition():
+            return Problem(409, "invalid_transition", str(error))
+        case NotRedrivable():
+            return Problem(409, "not_redrivable", str(error))
+        case _:
+            return _of_servers(error)
+
+
+def invalid(fields: dict[str, list[str]]) -> Problem:
+    messages = [message for several in fields.values() for message in several]
+    if len(messages) == 1:
+        message = messages[0]
+    else:
+        names = ", ".join(fields)
+        message = _("Correct what `fields` says and send it again: %(names)s.") % {"names": names}
+    return Problem(400, "invalid", message, fields)
+
+
+def _of_drf(error: drf.APIException) -> Problem:
+    headers = {}
+    if header := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = header
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
+    code = error.get_codes()
+    code = code if isinstance(code, str) else "error"
+    return Problem(error.status_code, code, _message(error), headers=headers)
+
+
+def _message(error: drf.APIException) -> str:
+    match error:
+        case drf.NotAuthenticated():
+            return _("You are not signed in. Sign in, or send credentials, and try again.")
+        case drf.PermissionDenied() if error.detail == drf.PermissionDenied.default_detail:
+            return _("You may not do this. Ask an administrator for the permission.")
+        case _:
+            return str(error.detail)
+
+
+def _not_found(error: Exception) -> str:
+    if isinstance(error, NotInInbox):
+        return _("Not in your inbox: %(ids)s. Fetch the inbox again.") % {"ids": error}
+    return _("Nothing is here. Check the address and the id.")
+
+
+def _of_servers(error: Exception) -> Problem | None:
+    match error:
+        case UserServiceUnavailable():
+            message = _("The user service does not answer. Try again in a moment.")
+            return Problem(503, "user_service_unavailable", message, headers=RETRY_AFTER)
+        case IntegrityError():  # two of the same at once, both validated before one was saved
+            logger.warning("A conflicting write was refused", exc_info=error)
+            return Problem(409, "conflict", _("Somebody else wrote the same just now. Try again."))
+        case OperationalError():
+            logger.error("The database does not answer", exc_info=error)
+            message = _("The database does not answer. Try again in a moment.")
+            return Problem(503, "database_unavailable", message, headers=RETRY_AFTER)
+        case _:
+            return None
+
+
+def _fields_of(error: django.ValidationError) -> dict[str, list[str]]:
+    if not hasattr(error, "error_dict"):
+        return {NON_FIELD: error.messages}
+    return {
+        NON_FIELD if name == django.NON_FIELD_ERRORS else name: messages
+        for name, messages in error.message_dict.items()
+    }
+
+
+def _flat(detail: Any, prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Nested errors by dotted name: `{"a": {"0": ["…"]}}` is `a.0`."""
+    if isinstance(detail, dict):
+        for name, inner in detail.items():
+            yield from _flat(inner, f"{prefix}.{name}" if prefix else str(name))
+    elif isinstance(detail, list) and any(isinstance(item, dict) for item in detail):
+        yield from _flat({number: item for number, item in enumerate(detail) if item}, prefix)
+    else:
+        several = detail if isinstance(detail, list) else [detail]
+        yield prefix or NON_FIELD, [str(item) for item in several]
+
+
+def _answer(request: HttpRequest, problem: Problem) -> JsonResponse:
+    return JsonResponse(problem.body(request.path), status=problem.status)
+
+
+def no_such_address(request: HttpRequest) -> JsonResponse:
+    """Last of the API's urls, so that DEBUG, too, answers JSON."""
+    message = _("There is no such address. /api/docs lists all; none ends with a slash.")
+    return _answer(request, Problem(404, "not_found", message))
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    if not request.path.startswith(API):
+        return defaults.bad_request(request, exception)
+    message = _("The request cannot be read. Check its headers, address and body.")
+    return _answer(request, Problem(400, "bad_request", message))
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    if not request.path.startswith(API):
+        return defaults.permission_denied(request, exception)
+    return _answer(request, cast(Problem, problem_of(django.PermissionDenied())))
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    if not request.path.startswith(API):
+        return defaults.page_not_found(request, exception)
+    return _answer(request, Problem(404, "not_found", _not_found(exception)))
+
+
+def server_error(request: HttpRequest) -> HttpResponseBase:
+    if not request.path.startswith(API):
+        return defaults.server_error(request)
+    message = _("Something broke here; it is in the log. Try again, then tell the operators.")
+    return _answer(request, Problem(500, "server_error", message))

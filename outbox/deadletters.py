@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from django.db import transaction
 
 from jobs.wake import notify
-from outbox.consumers import handler_of
+from outbox.consumers import groups, handler_of
 from outbox.models import DeadLetter, Event
 from outbox.signals import event_redriven
 
@@ -32,6 +32,8 @@ def redrive(letter: DeadLetter) -> None:
     if letter.source == DeadLetter.RELAY:
         _requeue(letter)
     else:
+        if letter.source not in groups:
+            raise NotRedrivable(f"no consumer group {letter.source!r} is registered here; purge it")
         handler_of(letter.source)(letter.payload)
         letter.delete()
 

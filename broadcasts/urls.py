@@ -1,0 +1,17 @@
+from django.urls import include, path
+from rest_framework.routers import SimpleRouter
+
+from broadcasts.api import readers
+from broadcasts.api.operators import BroadcastViewSet
+
+router = SimpleRouter(trailing_slash=False, use_regex_path=False)
+router.register("broadcasts", BroadcastViewSet, basename="broadcast")
+
+urlpatterns = [
+    path("admin/", include(router.urls)),
+    path("user/messages", readers.Inbox.as_view(), name="messages"),
+    path("user/messages/read", readers.Read.as_view(), name="messages-read"),
+    path("user/messages/read-all", readers.ReadAll.as_view(), name="messages-read-all"),
+    path("user/messages/ack-visibility", readers.AckVisibility.as_view(), name="messages-seen"),
+    path("user/messages/dismiss", readers.Dismiss.as_view(), name="messages-dismiss"),
+]
