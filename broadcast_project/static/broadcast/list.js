@@ -9,6 +9,7 @@ import { text } from "./texts.js";
 const PAGE = 25;
 const LARGEST_PAGE = 100;
 const RECOUNT_AFTER = 500;
+const OUT_OF_SIGHT = 200; // pixels scrolled, from which the top of the list is not in view
 const REMOVED = { CANCELLED: "withdrawn", EXPIRED: "expired" };
 const byId = (id) => document.getElementById(id);
 
@@ -176,7 +177,7 @@ export class MessageList {
     announce(words, { urgently: urgent });
     const about = message.broadcast_id;
     const onShow = () => this.#reveal(about);
-    if (urgent || this.searching || scrollY > 200) notify(words, { about, urgent, onShow });
+    if (this.searching || scrollY > OUT_OF_SIGHT) notify(words, { about, urgent, onShow });
   }
 
   async #reveal(id) {
