@@ -30,6 +30,11 @@ class Audience(models.TextChoices):
     SELECTED = "SELECTED", _("Selected people")
 
 
+class ProductManager(models.Manager["Product"]):
+    def get_by_natural_key(self, slug: str) -> "Product":
+        return self.get(slug=slug)
+
+
 class Product(models.Model):
     """What people subscribe to; the default directory knows who does."""
 
@@ -41,6 +46,8 @@ class Product(models.Model):
         related_name="products",
         blank=True,
     )
+
+    objects = ProductManager()
 
     class Meta:
         verbose_name = _("product")
