@@ -1,0 +1,173 @@
+"""What a first look needs: people, products, and broadcasts in every state. Never in production."""
+
+import random
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group, User
+from django.core.management import call_command
+from django.utils import timezone
+
+from broadcasts import services
+from broadcasts.advisories import entry
+from broadcasts.importing import Import
+from broadcasts.models import Audience, Broadcast, Product, Status
+from broadcasts.receipts import mark_read, mark_seen
+from outbox.models import Priority
+
+EXCERPT = settings.BASE_DIR / "fixtures" / "advisories-excerpt.jsonl"
+LAST = "demo-welcome"  # made last, so that it proves the rest
+FIRST_OF_MANY = 11  # the fixture has user-001 to user-010
+PASSWORD_OF_MANY = "demo"  # noqa: S105
+BATCH = 1_000
+
+
+def create() -> bool:
+    """Make what is missing; False when nothing was."""
+    if Broadcast.objects.filter(external_id=LAST).exists():
+        return False
+    call_command("loaddata", "demo", verbosity=0)
+    for user in User.objects.filter(password=""):  # as the fixture has them
+        user.set_password(user.username)
+        user.save(update_fields=["password"])
+    with EXCERPT.open("rb") as file:
+        for _ in Import(entry).run(file):
+            pass
+    for fields in _broadcasts(timezone.now()):
+        _send(User.objects.get(username="admin"), **fields)
+    return True
+
+
+def create_people(count: int, subscriptions: int, *, seed: int = 1) -> int:
+    """As many more users (user-00011, ...) at random products; how many were missing.
+
+    They share one password, `demo`: hashing one for each would take half a minute a hundred.
+    """
+    chance = random.Random(seed)  # noqa: S311
+    password = make_password(PASSWORD_OF_MANY)
+    products = list(Product.objects.order_by("pk").values_list("pk", flat=True))
+    everyone, _ = Group.objects.get_or_create(name="Users")
+    made = 0
+    for names in _names(count):
+        there = set(User.objects.filter(username__in=names).values_list("username", flat=True))
+        missing = [User(username=n, password=password) for n in names if n not in there]
+        users = User.objects.bulk_create(missing)
+        User.groups.through.objects.bulk_create(
+            User.groups.through(user_id=user.pk, group_id=everyone.pk) for user in users
+        )
+        subscriber = Product.subscribers.through
+        subscriber.objects.bulk_create(
+            subscriber(user_id=user.pk, product_id=product)
+            for user in users
+            for product in chance.sample(products, min(subscriptions, len(products)))
+        )
+        made += len(users)
+    return made
+
+
+def _names(count: int) -> Iterator[list[str]]:
+    numbers = range(FIRST_OF_MANY, FIRST_OF_MANY + count)
+    for start in range(0, count, BATCH):
+        yield [f"user-{number:05}" for number in numbers[start : start + BATCH]]
+
+
+def _send(admin: User, external_id: str, end: str = "", **fields: Any) -> None:
+    """Through the services, as an operator would; `end` is how its life has gone."""
+    broadcast = Broadcast.objects.filter(external_id=external_id).first()
+    if broadcast is None:
+        broadcast = services.compose(admin, external_id=external_id, **fields)
+    if end != "draft" and broadcast.status == Status.DRAFT:
+        services.send(broadcast)
+    if end == "expired" and broadcast.status == Status.ACTIVE:
+        services.expire(broadcast)
+    if end == "cancelled" and broadcast.status == Status.ACTIVE:
+        services.cancel(broadcast, "Sent to the wrong people.")
+    if end == "read":
+        _read(broadcast)
+
+
+def _read(broadcast: Broadcast) -> None:
+    """Some have read it and some have only seen it, so that its page has numbers."""
+    people = list(User.objects.filter(username__in=["user-001", "user-002", "user-003"]))
+    for user in people[:2]:
+        mark_read(user, [broadcast.pk])
+    for user in people[2:]:
+        mark_seen(user, [broadcast.pk])
+
+
+def _broadcasts(now: datetime) -> list[dict[str, Any]]:
+    weekend = now + timedelta(days=3)
+    some = User.objects.filter(username__in=["user-001", "user-004", "user-007"])
+    return [
+        {
+            "external_id": "demo-draft",
+            "end": "draft",
+            "title": "Summer party",
+            "content": "Place and date are *still open*.",
+            "category": "organisation",
+        },
+        {
+            "external_id": "demo-scheduled",
+            "title": "Maintenance on the weekend",
+            "content": "Payments will be **read-only** for an hour.",
+            "category": "maintenance",
+            "audience": Audience.PRODUCT,
+            "targets": ["payments"],
+            "scheduled_at": weekend,
+            "expires_at": weekend + timedelta(hours=1),
+        },
+        {
+            "external_id": "demo-expired",
+            "end": "expired",
+            "title": "Signing in is slow",
+            "content": "We are looking into it.",
+            "category": "incident",
+            "priority": Priority.HIGH,
+            "expires_at": now + timedelta(seconds=10),
+        },
+        {
+            "external_id": "demo-cancelled",
+            "end": "cancelled",
+            "title": "Reports of last month",
+            "content": "They are ready for download.",
+            "category": "reports",
+            "audience": Audience.PRODUCT,
+            "targets": ["analytics"],
+        },
+        {
+            "external_id": "demo-role",
+            "title": "New house rules",
+            "content": "1. Be kind.\n2. Say who you are.\n3. Close what you have answered.",
+            "category": "organisation",
+            "audience": Audience.ROLE,
+            "targets": ["Moderators", "Administrators"],
+        },
+        {
+            "external_id": "demo-product",
+            "title": "Refunds take longer today",
+            "content": "A bank is late. See the [status page](https://example.org/status).",
+            "category": "incident",
+            "priority": Priority.URGENT,
+            "reference": "INC-1042",
+            "audience": Audience.PRODUCT,
+            "targets": ["payments", "analytics"],
+        },
+        {
+            "external_id": "demo-selected",
+            "title": "Your desk moves",
+            "content": "From Monday on you sit on the second floor.",
+            "priority": Priority.LOW,
+            "audience": Audience.SELECTED,
+            "targets": [str(pk) for pk in some.values_list("pk", flat=True)],
+        },
+        {
+            "external_id": LAST,
+            "end": "read",
+            "title": "Welcome",
+            "content": "This is a **broadcast**. Write one in the admin: it appears here at once.",
+            "category": "news",
+        },
+    ]
