@@ -4,36 +4,55 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.contrib.auth.models import AbstractUser, User
-from django.db import transaction
-from django.db.models import Case, Count, F, Value, When
+from django.contrib.auth.models import AbstractUser
+from django.db import connection, transaction
+from django.db.models import Case, Count, F, QuerySet, Value, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from broadcasts.directory import channels_of
-from broadcasts.models import Broadcast, BroadcastQuerySet, Receipt, ReceiptStatus
+from broadcasts.models import Broadcast, Receipt, ReceiptStatus
 from outbox.services import emit
 
 BATCH = 1_000
+STAGES = ("delivered", "seen", "read", "dismissed")
 
 
 class NotInInbox(Exception):
     """No such broadcast in this person's inbox (HTTP 404)."""
 
 
-def inbox_of(user: AbstractUser) -> BroadcastQuerySet:
-    """What the person sees now, without an order."""
+def inbox_of(user: AbstractUser) -> QuerySet[Any]:
+    """Broadcasts that the person sees now with their stamps on them, without an order."""
     return Broadcast.objects.inbox(user.pk, channels_of(user), timezone.now())
 
 
 def record_deliveries(broadcast_id: int, user_ids: Collection[int], at: datetime) -> None:
-    """Written to a socket of each of these people. Idempotent; two statements a thousand."""
-    if not Broadcast.objects.filter(pk=broadcast_id).exists():
-        return
+    """Written to a socket of each of these people. Idempotent; one statement a thousand."""
+    at_in_database = connection.ops.adapt_datetimefield_value(at)
     for ids in _batches(user_ids):
-        existing = User.objects.filter(pk__in=ids).values_list("pk", flat=True)
-        _stamp(user_ids=list(existing), broadcast_ids=[broadcast_id], stage="delivered_at", at=at)
+        with connection.cursor() as cursor:
+            people = ", ".join(["%s"] * len(ids))
+            cursor.execute(DELIVER % people, [at_in_database, at_in_database, broadcast_id, *ids])
+
+
+# By hand, because this is the one write that grows with every message to every person: through
+# the models it costs some fifty times as much. Who or what was deleted meanwhile falls out of the SELECT.
+DELIVER = """
+    INSERT INTO broadcasts_receipt (broadcast_id, user_id, status, created_at, delivered_at)
+    SELECT broadcast.id, person.id, 'DELIVERED', %%s, %%s
+    FROM broadcasts_broadcast broadcast, auth_user person
+    WHERE broadcast.id = %%s AND person.id IN (%s)
+    ON CONFLICT (user_id, broadcast_id) DO UPDATE SET
+        delivered_at = excluded.delivered_at,
+        status = CASE
+            WHEN broadcasts_receipt.status IN ('PENDING', 'FAILED') THEN excluded.status
+            ELSE broadcasts_receipt.status
+        END
+    WHERE broadcasts_receipt.delivered_at IS NULL
+"""
 
 
 def mark_seen(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
@@ -106,11 +125,9 @@ def statistics_of(broadcasts: Iterable[Broadcast]) -> dict[int, Statistics]:
             dismissed=Count("dismissed_at"),
         )
     )
-    counted: dict[int, dict[str, int]] = defaultdict(
-        lambda: {"delivered": 0, "seen": 0, "read": 0, "dismissed": 0}
-    )
+    counted: dict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(STAGES, 0))
     for row in rows:
-        counted[row.pop("broadcast_id")] = row
+        counted[row["broadcast_id"]] = {stage: row[stage] for stage in STAGES}
     return {b.pk: Statistics(targeted=b.targeted or 0, **counted[b.pk]) for b in broadcasts}
 
 

@@ -110,6 +110,8 @@ class Hub(ListenerManager):  # type: ignore[misc]
             task.cancel()
         await self.flush()
         await self.in_database(get_registry().stop, self.node)
+        self.reader.join(SHUTDOWN_GRACE)
+        self.database.shutdown()
 
     async def in_database(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run it in one of the few threads that may use the database."""

@@ -1,0 +1,165 @@
+"""Who is refused a stream, and how it is said."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import time_machine
+from asgiref.testing import ApplicationCommunicator
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.test import Client
+
+from connections import consumers, hub
+from connections.tokens import make_token
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_hub", None)
+    monkeypatch.setattr(consumers, "_limit", consumers.ConnectLimit())
+
+
+@pytest.fixture
+def user() -> User:
+    return User.objects.create_user("reader", password="secret")
+
+
+def ask(
+    query: str = "", *, method: str = "GET", headers: dict[str, str] | None = None, times: int = 1
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and the first piece of the body of the last of `times` requests."""
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": "/api/user/sse/connect",
+        "query_string": query.encode(),
+        "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
+        "client": ["192.0.2.1", 4711],
+    }
+
+    async def request() -> tuple[dict[str, Any], dict[str, Any]]:
+        for _ in range(times):
+            application = ApplicationCommunicator(consumers.StreamConsumer.as_asgi(), scope)
+            await application.send_input({"type": "http.request"})
+            start = await application.receive_output(10)
+            body = await application.receive_output(10)
+            await application.send_input({"type": "http.disconnect"})
+            await application.wait(10)
+        await hub.get_hub().shut_down()
+        return start, body
+
+    start, body = asyncio.run(request())
+    hub._hub = None
+    found = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], found, body["body"]
+
+
+def error(answer: tuple[int, dict[str, str], bytes]) -> dict[str, Any]:
+    status, _, body = answer
+    said: dict[str, Any] = json.loads(body)
+    assert said["status"] == status
+    return said
+
+
+def test_who_is_not_signed_in_gets_401() -> None:
+    assert error(ask())["code"] == "not_authenticated"
+
+
+def test_a_session_opens_a_stream(user: User, client: Client) -> None:
+    client.force_login(user)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    status, headers, body = ask(headers={"Cookie": f"{settings.SESSION_COOKIE_NAME}={cookie}"})
+    assert (status, headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert headers["x-accel-buffering"] == "no"
+    assert b"event: CONNECTED\nid: 0\n" in body
+
+
+def test_a_token_opens_a_stream(user: User) -> None:
+    assert ask(f"token={make_token(user.pk)}")[0] == 200
+
+
+def test_a_forged_token_gets_401(user: User) -> None:
+    forged = make_token(user.pk).replace(str(user.pk), str(user.pk + 1), 1)
+    assert error(ask(f"token={forged}"))["code"] == "invalid_token"
+
+
+def test_an_expired_token_gets_401_and_is_told_where_to_get_a_new_one(user: User) -> None:
+    with time_machine.travel("2020-01-01"):
+        old = make_token(user.pk)
+    said = error(ask(f"token={old}"))
+    assert said["status"] == 401
+    assert "expired" in said["message"]
+    assert "/api/user/sse/token" in said["message"]
+
+
+def test_the_token_of_a_disabled_account_gets_401(user: User) -> None:
+    token = make_token(user.pk)
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    assert error(ask(f"token={token}"))["status"] == 401
+
+
+def test_somebody_elses_stream_is_403(user: User) -> None:
+    other = User.objects.create_user("other")
+    for name in (other.pk, other.username):
+        assert error(ask(f"token={make_token(user.pk)}&user={name}"))["code"] == "forbidden"
+
+
+def test_ones_own_stream_may_be_named(user: User) -> None:
+    assert ask(f"token={make_token(user.pk)}&user=reader")[0] == 200
+
+
+@pytest.mark.parametrize("value", ["abc", "-1", "1.5", "١٢", "9" * 30, "error"])
+def test_a_malformed_last_event_id_gets_400(user: User, value: str) -> None:
+    said = error(
+        ask(f"token={make_token(user.pk)}", headers={"Last-Event-ID": value})
+        if value.isascii()
+        else ask(f"token={make_token(user.pk)}&last_event_id={value}")
+    )
+    assert said["code"] == "invalid_last_event_id"
+
+
+def test_a_last_event_id_from_the_future_is_not_recovered(user: User) -> None:
+    _, _, body = ask(f"token={make_token(user.pk)}&last_event_id=999999")
+    assert b'"recovered":false' in body
+
+
+def test_the_parameter_of_the_client_library_is_understood(user: User) -> None:
+    assert error(ask(f"token={make_token(user.pk)}&lastEventId=x"))["status"] == 400
+
+
+def test_other_methods_get_405(user: User) -> None:
+    status, headers, _ = ask(method="POST")
+    assert (status, headers["allow"]) == (405, "GET")
+
+
+def test_head_tells_the_headers_and_ends(user: User) -> None:
+    status, headers, body = ask(f"token={make_token(user.pk)}", method="HEAD")
+    assert (status, body) == (200, b"")
+    assert headers["content-type"].startswith("text/event-stream")
+
+
+def test_a_full_server_gets_503_with_retry_after(user: User, settings: Any) -> None:
+    settings.SSE_MAX_CONNECTIONS = 0
+    status, headers, _ = answer = ask(f"token={make_token(user.pk)}")
+    assert error(answer)["code"] == "too_many_connections"
+    assert (status, int(headers["retry-after"]) > 0) == (503, True)
+
+
+def test_too_many_connects_of_an_address_get_429(user: User, settings: Any) -> None:
+    settings.SSE_CONNECTS_PER_MINUTE = 2
+    with time_machine.travel("2030-01-01 00:00:10", tick=False):
+        status, headers, _ = ask(f"token={make_token(user.pk)}", times=3)
+    assert (status, headers["retry-after"]) == (429, "50")
+
+
+def test_only_named_origins_may_read_it_from_elsewhere(user: User, settings: Any) -> None:
+    settings.SSE_ALLOW_ORIGINS = ["https://a.example"]
+    query = f"token={make_token(user.pk)}"
+    _, allowed, _ = ask(query, headers={"Origin": "https://a.example"})
+    _, refused, _ = ask(query, headers={"Origin": "https://b.example"})
+    assert allowed["access-control-allow-origin"] == "https://a.example"
+    assert "access-control-allow-origin" not in refused

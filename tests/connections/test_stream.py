@@ -1,0 +1,176 @@
+"""The stream's promise, whatever comes between: each frame of its channels once, in order."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from connections import stream as stream_module
+from connections.ring import Ring
+from connections.stream import Stream
+from connections.wire import Frame, encode
+from outbox.logs import Record
+
+
+class MemoryLog:
+    """The log as a list: the twin of the database's, for interleavings."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.deleted_to = 0
+
+    def replay(self, topic: str, after: int, limit: int) -> list[Record] | None:
+        if after < self.deleted_to:
+            return None
+        return [record for record in self.records if record.position > after][:limit]
+
+
+class MemoryHub:
+    """What a stream needs of its hub; `in_database` lets the loop run on, as a thread would."""
+
+    def __init__(self, ring_size: int) -> None:
+        self.ring = Ring(ring_size, 1 << 20)
+        self.log = MemoryLog()
+        self.head = 0
+        self.streams: list[Stream] = []
+        self.wrote: list[Frame] = []
+
+    async def in_database(self, function: Callable[..., Any], *args: Any) -> Any:
+        answer = function(*args)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return answer
+
+    def written(self, stream: Stream, frames: list[Frame]) -> None:
+        self.wrote += frames
+
+    def publish(self, channel: str) -> None:
+        position = len(self.log.records) + 1
+        self.log.records.append(record(position, channel))
+        frame = Frame(encode("MESSAGE", {"n": position}, position), position, (channel,))
+        self.ring.extend([frame])
+        self.head = position
+        for stream in self.streams:
+            if channel in stream.channels:
+                stream.push(frame)
+
+
+def record(position: int, channel: str) -> Record:
+    value = {"data": {"n": position}}
+    return Record(
+        "broadcasts", 0, position, "k", uuid4(), "broadcast.activated", position, [channel], value
+    )
+
+
+@pytest.fixture(autouse=True)
+def hub_of_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "STRETCH", 3)
+
+
+async def follow(
+    steps: list[str], *, ring_size: int, buffer: int, start: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[MemoryHub, Stream]:
+    hub = MemoryHub(ring_size)
+    monkeypatch.setattr(stream_module, "get_log", lambda: hub.log)
+    monkeypatch.setattr(stream_module.settings, "SSE_CLIENT_BUFFER_BYTES", buffer)
+    for _ in range(start):
+        hub.publish("mine")
+    stream = Stream(hub, uuid4(), 1, ["mine"], 0)  # type: ignore[arg-type]
+    hub.streams.append(stream)
+    reads = asyncio.Semaphore(0)
+
+    async def write(body: bytes) -> None:
+        await reads.acquire()
+
+    task = asyncio.create_task(stream.run(write))
+    for step in steps:
+        if step in ("mine", "other"):
+            hub.publish(step)
+        elif step == "read":
+            reads.release()
+        await asyncio.sleep(0)
+    for _ in range(2_000):  # the socket drains
+        reads.release()
+        await asyncio.sleep(0)
+    task.cancel()
+    return hub, stream
+
+
+@given(
+    steps=st.lists(st.sampled_from(["mine", "mine", "other", "read", "yield"]), max_size=60),
+    ring_size=st.integers(2, 12),
+    buffer=st.sampled_from([60, 200, 10_000]),
+    start=st.integers(0, 12),
+)
+@hypothesis_settings(max_examples=300, deadline=None)
+def test_every_frame_of_its_channels_is_written_once_and_in_order(
+    steps: list[str], ring_size: int, buffer: int, start: int
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        hub, _ = asyncio.run(
+            follow(steps, ring_size=ring_size, buffer=buffer, start=start, monkeypatch=monkeypatch)
+        )
+    wanted = [r.position for r in hub.log.records if "mine" in r.channels]
+    assert [frame.position for frame in hub.wrote] == wanted
+
+
+def test_a_client_that_does_not_read_never_holds_more_than_its_buffer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes = []
+
+    async def never_reads() -> None:
+        hub = MemoryHub(10_000)
+        monkeypatch.setattr(stream_module.settings, "SSE_CLIENT_BUFFER_BYTES", 1_000)
+        stream = Stream(hub, uuid4(), 1, ["mine"], 0)  # type: ignore[arg-type]
+        hub.streams.append(stream)
+
+        async def write(body: bytes) -> None:
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(stream.run(write))
+        for _ in range(500):
+            hub.publish("mine")
+            await asyncio.sleep(0)
+            sizes.append(stream.size)
+        task.cancel()
+
+    asyncio.run(never_reads())
+    assert max(sizes) <= 1_000
+
+
+def test_what_is_gone_from_the_log_is_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def too_late() -> list[Frame]:
+        hub = MemoryHub(2)
+        monkeypatch.setattr(stream_module, "get_log", lambda: hub.log)
+        for _ in range(20):
+            hub.publish("mine")
+        hub.log.deleted_to = 10
+        stream = Stream(hub, uuid4(), 1, ["mine"], 3)  # type: ignore[arg-type]
+        hub.streams.append(stream)
+
+        async def write(body: bytes) -> None:
+            await asyncio.sleep(0)
+
+        task = asyncio.create_task(stream.run(write))
+        for _ in range(50):
+            await asyncio.sleep(0)
+        hub.publish("mine")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        task.cancel()
+        return hub.wrote
+
+    wrote = asyncio.run(too_late())
+    assert [frame.body.split(b"\n")[0] for frame in wrote] == [b"event: RESET", b"event: MESSAGE"]
+    assert [frame.position for frame in wrote] == [0, 21]
+
+
+def test_a_message_past_its_moment_is_not_replayed() -> None:
+    assert not Frame(b"", good_until=1.0).replayable()
+    assert Frame(b"").replayable()
