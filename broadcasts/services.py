@@ -234,7 +234,7 @@ def expire(broadcast: Broadcast) -> Broadcast:
 
 def retry(broadcast: Broadcast) -> Broadcast:
     """Try a failed preparation again from where it stood."""
-    if broadcast.activated_at:
+    if broadcast.status == Status.FAILED and broadcast.activated_at:
         raise InvalidTransition(
             _("Its event is parked: redrive it in the dead letters, that puts it right.")
         )
