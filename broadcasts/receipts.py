@@ -114,7 +114,7 @@ def statistics(broadcast: Broadcast) -> Statistics:
 def statistics_of(broadcasts: Iterable[Broadcast]) -> dict[int, Statistics]:
     """By broadcast id, counted from the receipts: right however often something arrived."""
     broadcasts = list(broadcasts)
-    rows = (
+    rows: Iterable[Any] = (
         Receipt.objects.filter(broadcast__in=[broadcast.pk for broadcast in broadcasts])
         .order_by()
         .values("broadcast_id")
