@@ -15,6 +15,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+admin.site.index_title = _("Overview")
+
 REPLACED = (User, Group, Schedule, Success, Failure, OrmQ)
 
 for model in REPLACED:

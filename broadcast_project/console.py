@@ -17,6 +17,7 @@ from broadcasts.models import Broadcast, Status
 from broadcasts.receipts import statistics_of
 from connections.models import Connection
 from outbox.admin import health
+from outbox.console import digits
 from outbox.models import DeadLetter
 
 LATE = timedelta(minutes=2)  # by which a schedule may be late before qcluster seems down
@@ -68,6 +69,10 @@ def stylesheet(request: HttpRequest) -> str:
     return static("console/console.css")
 
 
+def icon(request: HttpRequest) -> str:
+    return static("broadcast/icon.svg")
+
+
 def navigation(request: HttpRequest) -> list[dict[str, Any]]:
     """The sidebar: only what this person may see."""
     first = {"title": _("Overview"), "icon": "dashboard", "link": reverse("admin:index")}
@@ -116,10 +121,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     return context
 
 
-def card(
-    label: Any, value: object, url: str, *, note: Any = "", bad: bool = False
-) -> dict[str, Any]:
-    return {"label": label, "value": value, "url": url, "note": note, "bad": bad}
+def card(label: Any, value: int, url: str, *, note: Any = "", bad: bool = False) -> dict[str, Any]:
+    return {"label": label, "value": digits(value), "url": url, "note": note, "bad": bad}
 
 
 def broadcast_cards() -> list[dict[str, Any]]:
@@ -147,7 +150,7 @@ def people_card() -> dict[str, Any]:
         people=Count("user", distinct=True), streams=Count("pk")
     )
     url = url_of("connections.connection", "?status__exact=ACTIVE")
-    note = _("%(count)s streams") % {"count": active["streams"]}
+    note = _("%(count)s streams") % {"count": digits(active["streams"])}
     return card(_("People connected"), active["people"], url, note=note)
 
 
@@ -173,7 +176,9 @@ def latest(limit: int = 10) -> list[dict[str, Any]]:
         {
             "broadcast": row,
             "variant": STATUS_LABELS[Status(row.status)],
-            "counted": counted[row.pk],
+            "targeted": "–" if row.targeted is None else digits(row.targeted),
+            "delivered": digits(counted[row.pk].delivered),
+            "read": digits(counted[row.pk].read),
             "delivery_rate": percent(counted[row.pk].delivery_rate),
             "read_rate": percent(counted[row.pk].read_rate),
             "url": reverse("admin:broadcasts_broadcast_change", args=[row.pk]),

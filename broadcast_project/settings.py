@@ -272,6 +272,9 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "campaign",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "broadcast_project.console.icon"}
+    ],
     "STYLES": ["broadcast_project.console.stylesheet"],
     "DASHBOARD_CALLBACK": "broadcast_project.console.dashboard",
     "SIDEBAR": {"navigation": "broadcast_project.console.navigation", "show_search": True},

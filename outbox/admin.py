@@ -28,6 +28,7 @@ from outbox.console import (
     pretty,
     some_of,
     span,
+    to_the_second,
 )
 from outbox.deadletters import NotRedrivable, purge, purge_all, redrive, redrive_all
 from outbox.logs import get_log
@@ -35,7 +36,7 @@ from outbox.models import ConsumerOffset, DeadLetter, Event, Priority, RelayLeas
 
 PRIORITY_LABELS = {
     Priority.LOW: "default",
-    Priority.NORMAL: "info",
+    Priority.NORMAL: "default",
     Priority.HIGH: "warning",
     Priority.URGENT: "danger",
 }
@@ -104,8 +105,8 @@ class EventAdmin(ReadOnlyAdmin):
         "priority_label",
         "topic",
         "position",
-        "created_at",
-        "published_at",
+        "created",
+        "published",
         "lag",
     )
     list_filter = (
@@ -127,8 +128,8 @@ class EventAdmin(ReadOnlyAdmin):
             {
                 "fields": (
                     "position",
-                    "created_at",
-                    "published_at",
+                    "created",
+                    "published",
                     "lag",
                     "attempts",
                     "next_attempt_at",
@@ -159,6 +160,14 @@ class EventAdmin(ReadOnlyAdmin):
     @display(description=_("priority"), ordering="priority", label=PRIORITY_LABELS)
     def priority_label(self, event: Event) -> tuple[int, str]:
         return event.priority, event.get_priority_display()
+
+    @display(description=_("created"), ordering="created_at")
+    def created(self, event: Event) -> str:
+        return to_the_second(event.created_at)
+
+    @display(description=_("published"), ordering="published_at")
+    def published(self, event: Event) -> str:
+        return to_the_second(event.published_at)
 
     @display(description=_("lag"))
     def lag(self, event: Event) -> str:

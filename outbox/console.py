@@ -11,6 +11,8 @@ from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -83,6 +85,18 @@ def span(length: timedelta | None) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def digits(number: int) -> str:
+    return number_format(number, force_grouping=True)
+
+
+def to_the_second(moment: datetime | None) -> str:
+    """Operators compare moments: minutes are too coarse."""
+    if not moment:
+        return "–"
+    local = timezone.localtime(moment)
+    return f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
 
 
 def age(moment: datetime | None, now: datetime) -> timedelta | None:

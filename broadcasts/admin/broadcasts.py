@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
@@ -41,7 +41,7 @@ from broadcasts.directory import UserServiceUnavailable
 from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
 from outbox.admin import PRIORITY_LABELS
-from outbox.console import ask, confirmed
+from outbox.console import ask, confirmed, digits
 
 STATUS_LABELS = {
     Status.DRAFT: "default",
@@ -54,7 +54,7 @@ STATUS_LABELS = {
     Status.FAILED: "danger",
 }
 ON_PAGE = {  # which buttons the page of one broadcast offers
-    "send_one": {Status.DRAFT},
+    "send_one": set(),  # beside the fields: there it saves them first
     "test_one": {Status.DRAFT},
     "cancel_one": {Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE, Status.FAILED},
     "retry_one": {Status.FAILED},
@@ -160,13 +160,18 @@ class BroadcastAdmin(ModelAdmin):
     def has_send_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("broadcasts.send_broadcast")
 
+    def has_duplicate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_add_permission(request)
+
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
-        status = Broadcast.objects.filter(pk=object_id).values_list("status", flat=True).first()
-        return [
-            offered
-            for offered in super().get_actions_detail(request, object_id)
-            if status in ON_PAGE[offered.method.original_function_name]
+        status, activated_at = page.state_of(object_id)
+        offered = [
+            button
+            for button in super().get_actions_detail(request, object_id)
+            if status in ON_PAGE[button.method.original_function_name]
         ]
+        # What failed after it was activated is redriven in the dead letters.
+        return [b for b in offered if not (activated_at and b.path == "retry")]
 
     # List
 
@@ -198,7 +203,7 @@ class BroadcastAdmin(ModelAdmin):
         counted: Statistics = broadcast.counted
         if broadcast.targeted is None:
             return "–"
-        share = f"{number_format(counted.delivered)} / {number_format(counted.targeted)}"
+        share = f"{digits(counted.delivered)} / {digits(counted.targeted)}"
         return f"{share} · {page.percent(counted.delivery_rate)}"
 
     @display(description=_("read"))
@@ -312,7 +317,10 @@ class BroadcastAdmin(ModelAdmin):
         return self._cancel(request, [broadcast], page.page_url(broadcast))
 
     @action(
-        description=_("Duplicate"), url_path="duplicate", icon="content_copy", permissions=["add"]
+        description=_("Duplicate"),
+        url_path="duplicate",
+        icon="content_copy",
+        permissions=["duplicate"],
     )
     def duplicate_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
         broadcast = get_object_or_404(Broadcast, pk=object_id)
@@ -340,7 +348,7 @@ class BroadcastAdmin(ModelAdmin):
     ) -> HttpResponse | None:
         return self._cancel(request, whole(queryset), page.list_url())
 
-    @admin.action(description=_("Duplicate selected"), permissions=["add"])
+    @admin.action(description=_("Duplicate selected"), permissions=["duplicate"])
     def duplicate_selected(self, request: HttpRequest, queryset: QuerySet[Broadcast]) -> None:
         copies = [copy for b in whole(queryset) if (copy := self._duplicate(request, b))]
         if copies:

@@ -8,7 +8,6 @@ from django.contrib import messages
 from django.contrib.auth.models import AbstractUser
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import number_format
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -17,7 +16,7 @@ from broadcasts.directory import UserServiceUnavailable, get_directory
 from broadcasts.models import Audience, Broadcast, Status
 from broadcasts.receipts import Statistics, statistics
 from broadcasts.services import compose
-from outbox.console import some_of
+from outbox.console import digits, some_of, to_the_second
 
 MOVING = {Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE, Status.SENT}
 STAGES = {
@@ -40,12 +39,18 @@ def list_url() -> str:
     return reverse("admin:broadcasts_broadcast_changelist")
 
 
+def state_of(pk: object) -> tuple[str, datetime | None]:
+    found = Broadcast.objects.filter(pk=pk).values_list("status", "activated_at").first()
+    return found or ("", None)
+
+
 def context(broadcast: Broadcast) -> dict[str, Any]:
     return {
         "broadcast": broadcast,
         "audience": audience_of(broadcast, 20),
         "numbers": numbers_of(broadcast),
-        "timeline": list(timeline(broadcast)),
+        "timeline": [(a, to_the_second(at), b) for a, at, b in timeline(broadcast)],
+        "zone": timezone.get_current_timezone_name(),
         "receipts_url": receipts_url(broadcast),
         "events_url": by_key("outbox_event", broadcast),
         "dead_letters_url": by_key("outbox_deadletter", broadcast),
@@ -63,7 +68,7 @@ def audience_of(broadcast: Broadcast, limit: int) -> str:
 
 def audience_text(audience: str, first: list[str], count: int) -> str:
     if audience == Audience.SELECTED:
-        return _("%(count)s selected people") % {"count": number_format(count)}
+        return _("%(count)s selected people") % {"count": digits(count)}
     names = ", ".join(first)
     if more := count - len(first):
         names = _("%(names)s and %(more)s more") % {"names": names, "more": more}
@@ -76,8 +81,8 @@ def numbers_of(broadcast: Broadcast) -> dict[str, Any]:
     return {
         "status": broadcast.status,
         "moving": broadcast.status in MOVING,
-        "targeted": number_format(counted.targeted) if broadcast.targeted is not None else "–",
-        "progress": number_format(broadcast.progress),
+        "targeted": digits(counted.targeted) if broadcast.targeted is not None else "–",
+        "progress": digits(broadcast.progress),
         "progress_count": broadcast.progress,
         "stages": [stage_of(name, counted, broadcast) for name in STAGES],
     }
@@ -89,7 +94,7 @@ def stage_of(name: str, counted: Statistics, broadcast: Broadcast) -> dict[str, 
     return {
         "name": name,
         "label": str(STAGES[name]),
-        "count": number_format(count),
+        "count": digits(count),
         "rate": percent(rate),
         "width": round(100 * (rate or 0), 1),
         "url": f"{receipts_url(broadcast)}&stage={name}",
@@ -101,8 +106,8 @@ def percent(rate: float | None) -> str:
     if rate is None:
         return "–"
     if 0 < rate < 0.01:
-        return "<1 %"
-    return ">99 %" if 0.99 < rate < 1 else f"{rate:.0%}".replace("%", " %")
+        return "<1%"
+    return ">99%" if 0.99 < rate < 1 else f"{rate:.0%}"
 
 
 def receipts_url(broadcast: Broadcast) -> str:
@@ -152,7 +157,7 @@ def reach(broadcast: Broadcast) -> tuple[str, str]:
         people = directory.sample(broadcast.audience, broadcast.targets, limit=8)
     except UserServiceUnavailable as error:
         return _("unknown: the directory does not answer (%(error)s)") % {"error": error}, ""
-    return number_format(count), some_of([person.username for person in people])
+    return digits(count), some_of([person.username for person in people])
 
 
 def test_of(broadcast: Broadcast, user: AbstractUser) -> Broadcast:
