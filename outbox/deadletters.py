@@ -1,9 +1,11 @@
 """Verbs on dead letters: redrive and purge, one or all."""
 
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from django.db import transaction
+from django.db.models import F
 
 from jobs.wake import notify
 from outbox.consumers import groups, handler_of
@@ -34,14 +36,13 @@ def redrive(letter: DeadLetter) -> None:
     else:
         if letter.source not in groups:
             raise NotRedrivable(f"no consumer group {letter.source!r} is registered here; purge it")
-        handler_of(letter.source)(letter.payload)
-        letter.delete()
+        _handle_again(letter)
 
 
 def redrive_all(letters: Iterable[DeadLetter]) -> RedriveResult:
-    """Redrive each by itself: one failure does not stop the others."""
+    """Redrive each by itself, the oldest first: one failure does not stop the others."""
     result = RedriveResult()
-    for letter in letters:
+    for letter in sorted(letters, key=lambda letter: letter.pk):
         result.total += 1
         try:
             redrive(letter)
@@ -66,6 +67,19 @@ def purge_all(letters: Iterable[DeadLetter]) -> int:
     for letter in letters:
         purge(letter)
     return len(letters)
+
+
+def _handle_again(letter: DeadLetter) -> None:
+    try:
+        handler_of(letter.source)(letter.payload)
+    except Exception as error:
+        DeadLetter.objects.filter(pk=letter.pk).update(
+            attempts=F("attempts") + 1,
+            error=str(error),
+            traceback="".join(traceback.format_exception(error)),
+        )
+        raise
+    letter.delete()
 
 
 @transaction.atomic

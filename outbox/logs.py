@@ -23,6 +23,10 @@ class UnpublishableEvent(ValueError):
     """The event itself is at fault; trying again changes nothing by itself."""
 
 
+class LogUnavailable(Exception):
+    """The log cannot be reached: no event is at fault, all of them wait and keep their places."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     topic: str
@@ -58,7 +62,11 @@ class EventLog(ABC):
 
     @abstractmethod
     def publish(self, events: Sequence[Event]) -> dict[int, Exception]:
-        """Append `events` in their order; what failed, by `Event.id`."""
+        """Append `events` in their order; what failed, by `Event.id`.
+
+        With an event that failed also fails what follows it in its key: nothing overtakes it.
+        Raises `LogUnavailable`; the same events then come again with the same positions.
+        """
 
     @abstractmethod
     def consumer(
@@ -130,7 +138,6 @@ class DatabaseLog(EventLog):
         kept = after >= self.head() if oldest is None else oldest <= after + 1
         return records if kept else None
 
-
     def tail(self, topic: str, limit: int) -> tuple[list[Record], int]:
         head = self.head()
         events = Event.objects.published().filter(topic=topic, position__lte=head)
@@ -159,11 +166,12 @@ class DatabaseConsumer(Consumer):
     def commit(self, record: Record) -> None:
         if self.group is None:
             return
-        ConsumerOffset.objects.update_or_create(
-            group=self.group,
-            topic=record.topic,
-            partition=record.partition,
-            defaults={"offset": record.offset},
+        row, _ = ConsumerOffset.objects.get_or_create(
+            group=self.group, topic=record.topic, partition=record.partition
+        )
+        # Never back: another consumer of the group may be further.
+        ConsumerOffset.objects.filter(pk=row.pk, offset__lt=record.offset).update(
+            offset=record.offset
         )
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from jobs.wake import notify
-from outbox.logs import EventLog, get_log
+from outbox.logs import EventLog, LogUnavailable, get_log
 from outbox.models import DeadLetter, Event, RelayLease
 from outbox.signals import event_parked
 
@@ -39,6 +39,7 @@ class Relay:
         self.log = log or get_log()
         self.holder = f"{settings.NODE_NAME}-{os.getpid()}-{secrets.token_hex(3)}"
         self.token = 0
+        self.settled = False  # whether all positions that were given are known to be published
 
     def step(self) -> float:
         """Publish what is there, if this relay leads; seconds until the next look."""
@@ -50,6 +51,9 @@ class Relay:
         except Fenced:
             logger.warning("Relay %s lost the lead", self.holder)
             self.token = 0
+            return STAND_BY
+        except LogUnavailable as error:
+            logger.warning("The event log cannot be reached; again in %s s: %s", STAND_BY, error)
             return STAND_BY
         return min(FALLBACK_POLL, settings.OUTBOX_LEASE_SECONDS / 3)
 
@@ -68,10 +72,11 @@ class Relay:
         if not taken:
             self.token = 0
             return False
-        self.token = lease.filter(holder=self.holder).values_list("token", flat=True).get()
+        mine = lease.filter(holder=self.holder).values_list("token", flat=True)
+        self.token = mine.first() or 0  # none: somebody took it while this process slept
+        self.settled = False
         logger.info("Relay %s leads with token %s", self.holder, self.token)
-        self._publish_unmarked()
-        return True
+        return bool(self.token)
 
     def resign(self) -> None:
         """Let the next relay lead at once instead of after the lease has run out."""
@@ -79,46 +84,79 @@ class Relay:
         self.token = 0
 
     def publish_batch(self) -> int:
-        """Publish one batch; how many events were handled. Raises `Fenced`."""
+        """Publish one batch; how many events were handled. Raises `Fenced`, `LogUnavailable`."""
         if self.log.transactional:
             with transaction.atomic():
-                batch = self._take()
+                batch, handled = self._take()
                 self._mark(batch, self.log.publish(batch))
         else:
             with transaction.atomic():
-                batch = self._take()
-            failures = self.log.publish(batch)
+                batch, handled = self._take()
+            self.settled = False
+            failures = self._deliver(batch)
             with transaction.atomic():
                 self._fence()
                 self._mark(batch, failures)
-        return len(batch)
+        self.settled = True
+        return handled
 
-    def _publish_unmarked(self) -> None:
-        """What a relay that died had given a position but not marked as published."""
-        rest = list(Event.objects.pending().filter(position__isnull=False).order_by("position"))
-        if rest:
-            failures = self.log.publish(rest)
-            with transaction.atomic():
-                self._fence()
-                self._mark(rest, failures)
+    def _deliver(self, events: Sequence[Event]) -> dict[int, Exception]:
+        """Publish together; one by one when the log chokes on the batch, to find the event."""
+        try:
+            return self.log.publish(events)
+        except LogUnavailable:
+            raise
+        except Exception:  # whatever it is, one event must not stop the others
+            logger.exception("A batch of %s could not be published; one by one", len(events))
+        failures: dict[int, Exception] = {}
+        held: dict[Lane, Exception] = {}
+        for event in events:
+            if _lane(event) not in held:
+                failures |= self._deliver_one(event)
+            else:
+                failures[event.pk] = held[_lane(event)]
+            if event.pk in failures:
+                held[_lane(event)] = failures[event.pk]
+        return failures
 
-    def _take(self) -> list[Event]:
-        """The next batch with its positions; what can never be published is parked."""
+    def _deliver_one(self, event: Event) -> dict[int, Exception]:
+        try:
+            return self.log.publish([event])
+        except LogUnavailable:
+            raise
+        except Exception as error:
+            return {event.pk: error}
+
+    def _take(self) -> tuple[list[Event], int]:
+        """The next batch with its positions, and how many were looked at.
+
+        What can never be published is parked, and holds back what follows in its key.
+        """
         self._fence()
+        if not self.settled and (rest := self._unmarked()):
+            return rest, len(rest)
         events = list(Event.objects.publishable(timezone.now())[: settings.OUTBOX_BATCH_SIZE])
         good: list[Event] = []
+        held: set[Lane] = set()
         for event in events:
+            if _lane(event) in held:
+                continue
             try:
                 self.log.check(event)
             except Exception as error:  # poison must not stop the stream, whatever it raises
-                _failed(event, error, attempts=settings.EVENT_MAX_ATTEMPTS)
+                held.add(_lane(event))
+                _failed(event, error, final=True)
             else:
                 good.append(event)
         first = self._allocate(len(good))
         for position, event in enumerate(good, first):
             event.position = position
         Event.objects.bulk_update(good, ["position"], batch_size=200)
-        return good
+        return good, len(events)
+
+    def _unmarked(self) -> list[Event]:
+        """What was given a position but not marked as published: by a relay that died, perhaps."""
+        return list(Event.objects.pending().filter(position__isnull=False).order_by("position"))
 
     def _fence(self) -> None:
         """Lock the lease row for this transaction, or raise: only the leader gets past."""
@@ -135,25 +173,43 @@ class Relay:
         if published:
             Event.objects.filter(pk__in=published).update(published_at=Now(), error="")
             notify("log")
+        held: set[Lane] = set()
         for event in events:
-            if event.pk in failures:
-                _failed(event, failures[event.pk], attempts=event.attempts + 1)
+            if event.pk in failures and _lane(event) in held:
+                _give_back(event)
+            elif event.pk in failures:
+                held.add(_lane(event))
+                _failed(event, failures[event.pk])
 
 
-def _failed(event: Event, error: Exception, *, attempts: int) -> None:
+Lane = tuple[str, str]
+
+
+def _lane(event: Event) -> Lane:
+    """Whose order is kept."""
+    return event.topic, event.key
+
+
+def _give_back(event: Event) -> None:
+    """It failed only because it follows one that did."""
+    event.position = None
+    event.save(update_fields=["position"])
+
+
+def _failed(event: Event, error: Exception, *, final: bool = False) -> None:
     """Try again later, twice as late each time; park what has had all its attempts."""
-    event.attempts = attempts
+    event.attempts += 1
     event.error = str(error)
     event.position = None  # it takes a new one, else readers who are past this one would miss it
-    if attempts < settings.EVENT_MAX_ATTEMPTS:
-        event.next_attempt_at = timezone.now() + timedelta(seconds=2**attempts)
+    if event.attempts < settings.EVENT_MAX_ATTEMPTS and not final:
+        event.next_attempt_at = timezone.now() + timedelta(seconds=2**event.attempts)
     else:
         _park(event, error)
     event.save(update_fields=["attempts", "error", "position", "next_attempt_at", "parked_at"])
 
 
 def _park(event: Event, error: Exception) -> None:
-    logger.error("Event %s parked after %s attempts: %s", event.event_id, event.attempts, error)
+    logger.error("Event %s parked after attempt %s: %s", event.event_id, event.attempts, error)
     event.parked_at = timezone.now()
     DeadLetter.objects.create(
         source=DeadLetter.RELAY,
@@ -167,4 +223,8 @@ def _park(event: Event, error: Exception) -> None:
         traceback="".join(traceback.format_exception(error)),
         attempts=event.attempts,
     )
-    event_parked.send(Event, event=event)
+    try:
+        with transaction.atomic():
+            event_parked.send(Event, event=event)
+    except Exception:  # whoever answers to it must not stop the stream either
+        logger.exception("The parking of event %s could not be answered", event.event_id)
