@@ -1,4 +1,4 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
@@ -12,4 +12,5 @@ class JobsConfig(AppConfig):
         from jobs.schedules import synchronise
 
         autodiscover_modules("tasks")
-        post_migrate.connect(synchronise, sender=self)
+        # Not of this app: Django sends the signal only for apps that have models.
+        post_migrate.connect(synchronise, sender=apps.get_app_config("django_q"))

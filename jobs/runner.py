@@ -15,11 +15,17 @@ logger = logging.getLogger(__name__)
 BACK_OFF = 1.0  # seconds before a worker that raised is tried again
 
 
+class WorkerDied(Exception):
+    """The process ends, so that whoever keeps it starts it again whole."""
+
+
 class Runner:
     def __init__(self) -> None:
         self.stopping = threading.Event()
+        self.died: list[str] = []
 
     def run(self) -> None:
+        """Raises `WorkerDied` when a worker ended by itself: nothing must live on half."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         threads = [
@@ -30,6 +36,8 @@ class Runner:
             thread.start()
         for thread in threads:
             thread.join()
+        if self.died:
+            raise WorkerDied(", ".join(self.died))
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         logger.info("Stopping on %s", signal.Signals(number).name)
@@ -37,15 +45,22 @@ class Runner:
 
     def _repeat(self, name: str, worker: Worker) -> None:
         logger.info("Worker %s started", name)
-        with Wake("outbox", stopping=self.stopping) as wake:
-            while not self.stopping.is_set():
-                try:
-                    delay = worker.step()
-                except Exception:  # one worker's failure must not stop it or the others
-                    logger.exception("Worker %s failed; again in %s s", name, BACK_OFF)
-                    delay = BACK_OFF
-                    close_old_connections()
-                wake.wait(delay)
-        worker.stop()
+        try:
+            with Wake("outbox", stopping=self.stopping) as wake:
+                while not self.stopping.is_set():
+                    wake.wait(self._step(name, worker))
+            worker.stop()
+        except BaseException:
+            logger.exception("Worker %s died", name)
+            self.died.append(name)
+            self.stopping.set()
         connection.close()
         logger.info("Worker %s stopped", name)
+
+    def _step(self, name: str, worker: Worker) -> float:
+        try:
+            return worker.step()
+        except Exception:  # one worker's failure must not stop it or the others
+            logger.exception("Worker %s failed; again in %s s", name, BACK_OFF)
+            close_old_connections()
+            return BACK_OFF

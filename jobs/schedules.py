@@ -12,10 +12,12 @@ from jobs.registry import PeriodicJob, periodic_jobs
 def synchronise(**_: Any) -> None:
     """Make a schedule for each job that has none; what operators changed stays."""
     for job in periodic_jobs.values():
-        Schedule.objects.get_or_create(
-            name=job.name,
-            defaults={"func": job.path, "next_run": timezone.now(), "repeats": -1} | _timing(job),
-        )
+        made = Schedule.objects.filter(name=job.name)  # django-q2 lets names be there twice
+        if made.exists():
+            made.exclude(func=job.path).update(func=job.path)
+        else:
+            timing = {"next_run": timezone.now(), "repeats": -1} | _timing(job)
+            Schedule.objects.create(name=job.name, func=job.path, **timing)
 
 
 def _timing(job: PeriodicJob) -> dict[str, Any]:

@@ -67,7 +67,8 @@ class Wake:
         try:
             if self.listener is None:
                 self._listen()
-            assert self.listener is not None
+            if self.listener is None:  # the server is away: poll until it is back
+                return self.stopping.wait(seconds)
             return any(True for _ in self.listener.notifies(timeout=seconds, stop_after=1))
         except psycopg.OperationalError:
             logger.warning("LISTEN lost its connection; polling until it is back")
