@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -62,18 +62,22 @@ class Site:
     env: Environment
     port: int
     spawn: Spawn
+    serving: Spawned = field(init=False)
 
     def start(self) -> "Site":
-        run_code(READER, self.env)
-        self.web()
         relay = self.spawn(["relay"], self.env)
+        self.serving = self.spawn(["web", "--port", str(self.port)], self.env)
+        run_code(READER, self.env)  # while they start
         wait_until(lambda: "BROADCAST_CLOCK started" in relay.output(), message="the relay works")
+        self.wait_for_web()
         return self
 
-    def web(self) -> Spawned:
+    def restart_web(self) -> None:
         self.serving = self.spawn(["web", "--port", str(self.port)], self.env)
+        self.wait_for_web()
+
+    def wait_for_web(self) -> None:
         wait_until(lambda: "Listening" in self.serving.output(), message="web listens")
-        return self.serving
 
     def kill_web(self) -> None:
         self.serving.send(signal.SIGKILL)
@@ -108,7 +112,7 @@ class Page:
         self.find(selector).click()
 
     def script(self, code: str) -> Any:
-        return self.browser.execute_script(code)  # type: ignore[no-untyped-call]
+        return self.browser.execute_script(code)
 
     def texts(self, selector: str) -> list[str]:
         """Read in one go: the page may change between two questions."""
@@ -198,7 +202,7 @@ def test_after_a_kill_the_page_comes_back_with_each_message_once(page: Page) -> 
     page.site.kill_web()
     page.wait(lambda: page.state == "offline", "the page knows")
     page.site.send("Meanwhile 1", "Meanwhile 2", "Meanwhile 3")
-    page.site.web()
+    page.site.restart_web()
     page.wait(page.is_live, "the page is live again")
     page.site.send("After")
     expected = ["After", "Meanwhile 3", "Meanwhile 2", "Meanwhile 1", "Before"]
@@ -215,7 +219,7 @@ def test_a_read_that_failed_is_rolled_back_and_can_be_tried_again(page: Page) ->
     page.wait(lambda: page.shows("#failure"), "the failure is shown")
     assert page.unread == ["Only one"]
     assert "it is still unread" in page.find("#failure-text").text
-    page.site.web()
+    page.site.restart_web()
     page.click("#failure-retry")
     page.wait(lambda: page.unread == [], "it is read")
     page.wait(page.is_live, "the page is live again")
@@ -281,7 +285,7 @@ def test_pages_are_loaded_until_there_are_no_more(page: Page) -> None:
 
 def test_a_long_text_fits_a_phone_and_is_cut_until_asked_for(page: Page) -> None:
     phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)  # type: ignore[no-untyped-call]
+    page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
     table = f"|a|b|\n|-|-|\n|{'wide ' * 50}|{'x' * 200}|\n\n"
     page.site.send("Long" * 40, content=table + "Line\n\n" * 40 + f"`{'y' * 300}`")
     page.wait(lambda: page.find(".expand").is_displayed(), "it offers to show all")

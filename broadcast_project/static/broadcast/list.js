@@ -202,6 +202,7 @@ export class MessageList {
     takeBack(id);
     if (!entry) return this.#countAgain();
     this.#seen.drop(id);
+    this.#focusNear(id, true);
     this.#remove(id);
     if (reason) this.#tellGone(entry.message, REMOVED[reason] ?? "not_there");
   }
@@ -255,7 +256,9 @@ export class MessageList {
       await api.markAllRead();
       this.failures.settle("read all");
     } catch (error) {
-      for (const { message } of unread) this.#setRead(message.broadcast_id, null, message);
+      for (const { message } of unread.reverse()) {
+        this.#setRead(message.broadcast_id, null, message);
+      }
       this.#setUnread(before);
       this.#failed("read all", text("failed_read_all"), error, () => this.markAllRead());
     }

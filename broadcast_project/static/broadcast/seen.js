@@ -14,10 +14,9 @@ export class SeenReporter {
   #restUntil = 0;
 
   constructor() {
-    const thresholds = [0, 0.1, 0.2, 0.3, 0.4, 0.5, SHARE, 0.8, 1];
-    this.observer = new IntersectionObserver((entries) => this.#look(entries), {
-      threshold: thresholds,
-    });
+    // Fine steps: of a tall message a window shows a small share, and must be asked often enough.
+    const threshold = Array.from({ length: 51 }, (_, step) => step / 50);
+    this.observer = new IntersectionObserver((entries) => this.#look(entries), { threshold });
     setInterval(() => this.#collect(), DWELL / 2);
     setInterval(() => this.#send(), BATCH_EVERY);
     document.addEventListener("visibilitychange", () => this.#startAgain());
