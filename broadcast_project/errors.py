@@ -62,6 +62,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(404, "not_found", _not_found(error))
         case django.PermissionDenied():
             return _of_drf(drf.PermissionDenied())
+        case django.RequestDataTooBig():
+            return Problem(413, "too_large", _("The body is too large. Send less at once."))
         case InvalidTransition():
             return Problem(409, "invalid_transition", str(error))
         case NotRedrivable():

@@ -1,18 +1,10 @@
-"""What the API reads: JSON of a bounded size."""
+"""What the API reads: JSON. Its size is bounded by `DATA_UPLOAD_MAX_MEMORY_SIZE`."""
 
-import io
 from collections.abc import Mapping
 from typing import IO, Any
 
-from django.conf import settings
 from rest_framework import parsers
-from rest_framework.exceptions import APIException, ParseError
-
-
-class BodyTooLarge(APIException):
-    status_code = 413
-    default_code = "too_large"
-    default_detail = "The body is too large."
+from rest_framework.exceptions import ParseError
 
 
 class JSONParser(parsers.JSONParser):
@@ -22,11 +14,7 @@ class JSONParser(parsers.JSONParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-        body = stream.read(most + 1)
-        if len(body) > most:
-            raise BodyTooLarge(f"The body has more than {most} bytes. Send less at once.")
         try:
-            return super().parse(io.BytesIO(body), media_type, parser_context)
+            return super().parse(stream, media_type, parser_context)
         except RecursionError as error:
             raise ParseError("JSON parse error - nested too deeply") from error

@@ -111,7 +111,7 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
         ).values("broadcast_id")
         return self.filter(models.Q(id__in=by_channel) | models.Q(id__in=by_name))
 
-    def with_receipt_of(self, user_id: int) -> "BroadcastQuerySet":
+    def with_receipt_of(self, user_id: int) -> "models.QuerySet[Any]":
         """Annotated with the person's `delivered_at`, `seen_at`, `read_at`, `dismissed_at`."""
         mine = models.FilteredRelation("receipts", condition=models.Q(receipts__user_id=user_id))
         return self.annotate(
@@ -121,7 +121,7 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
             dismissed_at=models.F("mine__dismissed_at"),
         )
 
-    def inbox(self, user_id: int, channels: list[str], at: datetime) -> "BroadcastQuerySet":
+    def inbox(self, user_id: int, channels: list[str], at: datetime) -> "models.QuerySet[Any]":
         """What the person sees, without an order."""
         return (
             self.visible(at)

@@ -1,0 +1,268 @@
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from broadcasts.api.readers import Cursor
+from broadcasts.models import Broadcast, Receipt
+from broadcasts.services import cancel
+from outbox.models import Event, Priority, RelayLease
+from tests.factories import ActiveFactory, DraftFactory, GroupFactory, ProductFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+MESSAGES = "/api/user/messages"
+
+
+@pytest.fixture
+def reader(client: Client) -> User:
+    user = UserFactory()
+    client.force_login(user)
+    return user
+
+
+def inbox(client: Client, **query: Any) -> dict[str, Any]:
+    response = client.get(MESSAGES, query)
+    assert response.status_code == 200, response.content
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def ids(body: dict[str, Any]) -> list[int]:
+    return [message["broadcast_id"] for message in body["results"]]
+
+
+def post(client: Client, verb: str, **data: Any) -> Any:
+    return client.post(f"{MESSAGES}/{verb}", data, content_type="application/json")
+
+
+def everything(client: Client, **query: Any) -> list[int]:
+    body = inbox(client, **query)
+    found = ids(body)
+    while body["next"]:
+        body = client.get(body["next"]).json()
+        found += ids(body)
+    return found
+
+
+def selected(user: User) -> Broadcast:
+    return ActiveFactory(audience="SELECTED", targets=[str(user.pk)])
+
+
+def test_the_inbox_shows_what_addresses_the_person(client: Client, reader: User) -> None:
+    role, product = GroupFactory(), ProductFactory()
+    reader.groups.add(role)
+    product.subscribers.add(reader)
+    mine = [
+        ActiveFactory(),
+        ActiveFactory(audience="ROLE", targets=[role.name]),
+        ActiveFactory(audience="PRODUCT", targets=[product.slug]),
+        selected(reader),
+    ]
+    selected(UserFactory())
+    ActiveFactory(audience="ROLE", targets=[GroupFactory().name])
+    DraftFactory()
+    assert set(ids(inbox(client))) == {broadcast.pk for broadcast in mine}
+
+
+def test_what_is_over_is_not_in_the_inbox(client: Client, reader: User) -> None:
+    cancel(ActiveFactory())
+    expired = ActiveFactory(expires_at=timezone.now() + timedelta(hours=1))
+    Broadcast.objects.filter(pk=expired.pk).update(
+        scheduled_at=None, expires_at=timezone.now() - timedelta(seconds=1)
+    )
+    ActiveFactory(fire_and_forget=True)
+    assert inbox(client)["results"] == []
+
+
+def test_a_message_has_what_the_stream_sends_and_what_the_person_did(
+    client: Client, reader: User
+) -> None:
+    ActiveFactory(content="**Now**", priority=Priority.URGENT)
+    [message] = inbox(client)["results"]
+    assert message["html"].strip() == "<p><strong>Now</strong></p>"
+    assert (message["priority"], message["seen_at"], message["read_at"]) == ("URGENT", None, None)
+
+
+def test_unread_come_first_then_newest(client: Client, reader: User) -> None:
+    old, middle, new = (ActiveFactory().pk for _ in range(3))
+    post(client, "read", broadcast_id=new)
+    assert ids(inbox(client)) == [middle, old, new]
+
+
+def test_pages_show_everything_once(client: Client, reader: User) -> None:
+    sent = [ActiveFactory().pk for _ in range(9)]
+    same = timezone.now()
+    Broadcast.objects.filter(pk__in=sent[:5]).update(activated_at=same)
+    post(client, "read", broadcast_ids=sent[1:6])
+    whole = ids(inbox(client, limit=100))
+    for limit in (1, 2, 4, 9):
+        assert everything(client, limit=limit) == whole
+    assert sorted(whole) == sent
+
+
+def test_pages_miss_nothing_when_messages_arrive_and_are_read_between(
+    client: Client, reader: User
+) -> None:
+    sent = {ActiveFactory().pk for _ in range(6)}
+    first = inbox(client, limit=2)
+    ActiveFactory()
+    post(client, "read", broadcast_ids=ids(first))
+    rest = ids(client.get(first["next"]).json())
+    following = client.get(first["next"]).json()["next"]
+    while following:
+        page = client.get(following).json()
+        rest += ids(page)
+        following = page["next"]
+    assert sent <= set(ids(first)) | set(rest)
+
+
+def test_the_next_page_keeps_the_filters(client: Client, reader: User) -> None:
+    wanted = {ActiveFactory(category="shop & more").pk for _ in range(3)}
+    ActiveFactory(category="other")
+    assert set(everything(client, category="shop & more", limit=1)) == wanted
+
+
+def test_the_inbox_is_filtered(client: Client, reader: User) -> None:
+    plain = ActiveFactory(title="Plain words").pk
+    urgent = ActiveFactory(priority=Priority.URGENT, content="the database moves").pk
+    post(client, "read", broadcast_id=plain)
+    assert ids(inbox(client, state="unread")) == [urgent]
+    assert ids(inbox(client, state="read")) == [plain]
+    assert ids(inbox(client, priority="URGENT")) == [urgent]
+    assert ids(inbox(client, search="MOVES database")) == [urgent]
+    assert ids(inbox(client, search="nothing")) == []
+    assert inbox(client, state="read")["unread"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({"limit": 0}, "limit"),
+        ({"limit": 101}, "limit"),
+        ({"limit": "many"}, "limit"),
+        ({"cursor": "nonsense"}, "cursor"),
+        ({"cursor": "W10="}, "cursor"),
+        ({"cursor": "ä"}, "cursor"),
+        ({"cursor": "W3RydWUsICIyMDI2LTAxLTAxIiwgMV0="}, "cursor"),  # a moment without a zone
+        ({"state": "new"}, "state"),
+        ({"priority": "20"}, "priority"),
+        ({"search": "\x00"}, "search"),
+    ],
+)
+def test_a_bad_query_is_a_400_that_names_it(
+    client: Client, reader: User, query: dict[str, Any], field: str
+) -> None:
+    response = client.get(MESSAGES, query)
+    assert response.status_code == 400
+    assert list(response.json()["fields"]) == [field]
+
+
+@pytest.mark.parametrize("pk", [-1, 0, 10**40])
+@pytest.mark.parametrize("moment", [datetime.min, datetime.max])
+def test_a_forged_cursor_breaks_nothing(
+    client: Client, reader: User, pk: int, moment: datetime
+) -> None:
+    ActiveFactory()
+    inbox(client, cursor=str(Cursor(True, moment.replace(tzinfo=UTC), pk)))
+
+
+def test_a_cursor_says_itself_again() -> None:
+    cursor = Cursor(False, datetime(2026, 1, 1, tzinfo=UTC), 1)
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+def test_the_position_is_that_before_the_rows(client: Client, reader: User) -> None:
+    RelayLease.objects.create(name="relay", position=41)
+    assert inbox(client)["position"] == 41
+
+
+def test_the_inbox_costs_the_same_for_2_and_for_20(client: Client, reader: User) -> None:
+    counts = []
+    for more in (2, 18):
+        for _ in range(more):
+            product = ProductFactory()
+            product.subscribers.add(reader)
+            ActiveFactory(audience="PRODUCT", targets=[product.slug])
+        with CaptureQueriesContext(connection) as queries:
+            inbox(client)
+        counts.append(len(queries))
+    assert counts == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("verb", "stamp"),
+    [("read", "read_at"), ("ack-visibility", "seen_at"), ("dismiss", "dismissed_at")],
+)
+def test_a_verb_stamps_the_receipt_of_this_person(
+    client: Client, reader: User, verb: str, stamp: str
+) -> None:
+    one, two = ActiveFactory(), ActiveFactory()
+    response = post(client, verb, broadcast_ids=[one.pk, two.pk])
+    unread = 2 if verb == "ack-visibility" else 0
+    assert response.json() == {"count": 2, "unread": unread}
+    receipts = Receipt.objects.filter(user=reader, **{f"{stamp}__isnull": False})
+    assert receipts.count() == 2
+
+
+def test_saying_it_twice_changes_nothing(client: Client, reader: User) -> None:
+    broadcast = ActiveFactory()
+    for _ in range(2):
+        assert post(client, "read", broadcast_id=broadcast.pk).json() == {"count": 1, "unread": 0}
+    assert Receipt.objects.count() == 1
+
+
+def test_what_is_dismissed_leaves_the_inbox(client: Client, reader: User) -> None:
+    broadcast = ActiveFactory()
+    post(client, "dismiss", broadcast_id=broadcast.pk)
+    assert inbox(client)["results"] == []
+    assert post(client, "dismiss", broadcast_id=broadcast.pk).status_code == 404
+
+
+def test_everything_is_read_at_once(client: Client, reader: User) -> None:
+    for _ in range(3):
+        ActiveFactory()
+    response = client.post(f"{MESSAGES}/read-all")
+    assert response.json() == {"count": 3, "unread": 0}
+
+
+@pytest.mark.parametrize("verb", ["read", "ack-visibility", "dismiss"])
+def test_somebody_elses_message_is_a_404_and_nothing_is_written(
+    client: Client, reader: User, verb: str
+) -> None:
+    mine, theirs = ActiveFactory(), selected(UserFactory())
+    events = Event.objects.count()
+    response = post(client, verb, broadcast_ids=[mine.pk, theirs.pk])
+    assert response.status_code == 404
+    assert response.json()["code"] == "not_found"
+    assert str(theirs.pk) in response.json()["message"]
+    assert not Receipt.objects.filter(user=reader).exists()
+    assert Event.objects.count() == events
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"broadcast_id": 1, "broadcast_ids": [1]},
+        {"broadcast_id": "one"},
+        {"broadcast_id": 0},
+        {"broadcast_id": 10**30},
+        {"broadcast_ids": []},
+        {"broadcast_ids": [None]},
+        {"broadcast_ids": list(range(1, 1_002))},
+    ],
+)
+def test_bad_ids_are_a_400(client: Client, reader: User, data: dict[str, Any]) -> None:
+    response = post(client, "read", **data)
+    assert response.status_code == 400
+    assert response.json()["fields"]
+
+
+def test_an_unknown_id_is_a_404(client: Client, reader: User) -> None:
+    assert post(client, "read", broadcast_id=2**63 - 1).status_code == 404
