@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -15,7 +15,7 @@ from broadcasts import services
 from broadcasts.directory import ModelDirectory, UserServiceUnavailable
 from broadcasts.models import Audience, Broadcast, Receipt, Status
 from broadcasts.receipts import record_deliveries
-from tests.factories import BroadcastFactory, GroupFactory, ProductFactory, UserFactory
+from tests.factories import GroupFactory, ProductFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -40,6 +40,16 @@ def staff(*permissions: str) -> Client:
     client = Client()
     client.force_login(user)
     return client
+
+
+def stored(**fields: Any) -> Broadcast:
+    return Broadcast.objects.create(**{"title": "Some title", "content": "*Hi*"} | fields)
+
+
+def member(username: str, role: str, **fields: Any) -> User:
+    user = UserFactory.create(username=username, **fields)
+    user.groups.add(Group.objects.get_or_create(name=role)[0])
+    return user
 
 
 def draft_form(**fields: Any) -> dict[str, Any]:
@@ -83,8 +93,8 @@ def audiences() -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize(("audience", "targets"), audiences(), ids=lambda value: str(value)[:8])
 def test_a_broadcast_is_composed_and_sent_to_each_audience(console, audience, targets):
-    ann = UserFactory.create(username="ann", groups=["support"])
-    bob = UserFactory.create(username="bob", groups=["support"])
+    ann = member("ann", "support")
+    bob = member("bob", "support")
     ProductFactory.create(slug="django").subscribers.add(ann, bob)
 
     response = console.post(ADD, draft_form(audience=audience, _send="1", **targets), follow=True)
@@ -126,7 +136,7 @@ def test_a_draft_is_scheduled(console):
 
 
 def test_send_now_does_not_wait_for_the_scheduled_moment(console):
-    broadcast = BroadcastFactory.create(scheduled_at=timezone.now() + timedelta(hours=2))
+    broadcast = stored(scheduled_at=timezone.now() + timedelta(hours=2))
     confirm(console, page_of(broadcast, "send"))
     broadcast.refresh_from_db()
     assert broadcast.status == Status.ACTIVE
@@ -177,7 +187,7 @@ def test_a_refused_form_shows_what_was_chosen(console):
 
 def test_many_people_are_edited_as_text(console):
     ids = [str(user.pk) for user in UserFactory.create_batch(60)]
-    draft = BroadcastFactory.create(audience=Audience.SELECTED, targets=ids)
+    draft = stored(audience=Audience.SELECTED, targets=ids)
     assert "\n".join(ids) in console.get(page_of(draft)).text
 
 
@@ -206,14 +216,14 @@ def test_a_directory_that_does_not_answer_is_said_and_breaks_nothing(console):
     assert said in console.get(f"{LIST}choices/?audience=PRODUCT").json()["error"]
     response = console.post(ADD, draft_form(audience="ROLE", targets_role=["support"]))
     assert said in errors_of(response)["targets"][0]
-    draft = BroadcastFactory.create()
+    draft = stored()
     assert "does not answer" in console.get(page_of(draft, "send")).text
     assert "tried again by itself" in confirm(console, page_of(draft, "send")).text
 
 
 def test_nobody_in_the_audience_is_said_before_and_refused_at_sending(console):
     GroupFactory.create(name="empty")
-    draft = BroadcastFactory.create(audience="ROLE", targets=["empty"])
+    draft = stored(audience="ROLE", targets=["empty"])
     assert "Nobody belongs" in console.get(page_of(draft, "send")).text
     assert "choose another" in confirm(console, page_of(draft, "send")).text
     draft.refresh_from_db()
@@ -227,8 +237,8 @@ def test_the_preview_is_rendered_and_harmless(console):
 
 
 def test_the_reach_names_and_searches_people(console):
-    UserFactory.create(username="ann", groups=["support"], first_name="Ann", last_name="Lee")
-    UserFactory.create(username="bob", groups=["support"])
+    member("ann", "support", first_name="Ann", last_name="Lee")
+    member("bob", "support")
     form = {"audience": "ROLE", "targets_role": ["support"], "search": "lee"}
     answer = console.post(f"{LIST}reach/", form).json()
     assert answer == {"count": 2, "people": ["ann – Ann Lee"]}
@@ -240,20 +250,20 @@ def test_the_autocompletes_find_products_and_people_in_pages(console):
     UserFactory.create_batch(30)
     found = console.get(f"{LIST}choices/?audience=PRODUCT&term=jan").json()["results"]
     assert found == [{"id": "django", "text": "Django"}]
-    first = console.get(f"{LIST}choices/?audience=SELECTED&term=user-").json()
-    second = console.get(f"{LIST}choices/?audience=SELECTED&term=user-&page=2").json()
+    first = console.get(f"{LIST}choices/?audience=SELECTED&term=person-").json()
+    second = console.get(f"{LIST}choices/?audience=SELECTED&term=person-&page=2").json()
     assert (len(first["results"]), first["pagination"]["more"]) == (20, True)
     assert (len(second["results"]), second["pagination"]["more"]) == (10, False)
 
 
 def test_what_is_no_draft_cannot_be_edited_or_deleted(console):
-    broadcast = services.send(BroadcastFactory.create())
+    broadcast = services.send(stored())
     assert console.post(page_of(broadcast), draft_form(title="Other")).status_code == 403
     assert console.post(page_of(broadcast, "delete"), {"post": "yes"}).status_code == 403
 
 
 def test_a_draft_sent_meanwhile_is_not_overwritten(console, monkeypatch):
-    draft = BroadcastFactory.create()
+    draft = stored()
     monkeypatch.setattr(
         "broadcasts.admin.broadcasts.services.edit",
         lambda broadcast: services.edit(services.send(Broadcast.objects.get(pk=draft.pk))),
@@ -264,7 +274,7 @@ def test_a_draft_sent_meanwhile_is_not_overwritten(console, monkeypatch):
 
 
 def test_cancelling_needs_a_reason_which_is_kept_in_the_history(console, operator):
-    broadcast = services.send(BroadcastFactory.create())
+    broadcast = services.send(stored())
     assert (
         "This field is required" in confirm(console, page_of(broadcast, "cancel"), reason="").text
     )
@@ -276,14 +286,14 @@ def test_cancelling_needs_a_reason_which_is_kept_in_the_history(console, operato
 
 
 def test_a_transition_that_is_not_allowed_is_a_message(console):
-    broadcast = services.cancel(services.send(BroadcastFactory.create()), "x")
+    broadcast = services.cancel(services.send(stored()), "x")
     assert "it cannot become" in confirm(console, page_of(broadcast, "cancel"), reason="y").text
     assert "Only a draft" in confirm(console, page_of(broadcast, "send")).text
     assert "it cannot become" in confirm(console, page_of(broadcast, "retry")).text
 
 
 def test_a_question_alone_changes_nothing(console):
-    broadcast = BroadcastFactory.create()
+    broadcast = stored()
     for verb in ("send", "cancel", "duplicate", "retry", "test"):
         assert console.get(page_of(broadcast, verb)).status_code == 200
         console.post(page_of(broadcast, verb))
@@ -293,7 +303,7 @@ def test_a_question_alone_changes_nothing(console):
 
 
 def test_the_actions_of_the_list_ask_and_then_do(console):
-    drafts = BroadcastFactory.create_batch(2)
+    drafts = [stored(), stored()]
     chosen = {"_selected_action": [draft.pk for draft in drafts]}
     question = console.post(LIST, chosen | {"action": "send_selected"})
     assert ("_selected_action", str(drafts[0].pk)) in question.context["reposted"]
@@ -308,16 +318,14 @@ def test_the_actions_of_the_list_ask_and_then_do(console):
 
 
 def test_a_duplicate_is_a_draft_of_the_operator(console, operator):
-    broadcast = services.send(BroadcastFactory.create(title="Same"))
+    broadcast = services.send(stored(title="Same"))
     confirm(console, page_of(broadcast, "duplicate"))
     copy = Broadcast.objects.get(status=Status.DRAFT)
     assert (copy.title, copy.sender) == ("Same", operator)
 
 
 def test_a_failed_preparation_is_retried(console):
-    broadcast = BroadcastFactory.create(
-        status=Status.FAILED, scheduled_at=timezone.now(), last_error="no"
-    )
+    broadcast = stored(status=Status.FAILED, scheduled_at=timezone.now(), last_error="no")
     assert "no" in console.get(page_of(broadcast)).text
     confirm(console, page_of(broadcast, "retry"))
     broadcast.refresh_from_db()
@@ -325,7 +333,7 @@ def test_a_failed_preparation_is_retried(console):
 
 
 def test_a_test_reaches_only_the_operator(console, operator):
-    draft = BroadcastFactory.create(title="Big news")
+    draft = stored(title="Big news")
     confirm(console, page_of(draft, "test"))
     test = Broadcast.objects.get(status=Status.ACTIVE)
     assert (test.title, test.targets) == ("[Test] Big news", [str(operator.pk)])
@@ -333,9 +341,7 @@ def test_a_test_reaches_only_the_operator(console, operator):
 
 def test_the_page_shows_numbers_that_link_to_their_proof(console):
     people = UserFactory.create_batch(4)
-    broadcast = BroadcastFactory.create(
-        audience="SELECTED", targets=[str(user.pk) for user in people]
-    )
+    broadcast = stored(audience="SELECTED", targets=[str(user.pk) for user in people])
     services.send(broadcast)
     record_deliveries(broadcast.pk, [people[0].pk], timezone.now())
     numbers = console.get(page_of(broadcast, "numbers")).json()
@@ -350,7 +356,7 @@ def test_the_page_shows_numbers_that_link_to_their_proof(console):
 @pytest.mark.parametrize("status", [s for s in Status if s != Status.DRAFT])
 def test_every_status_has_its_page(console, status):
     now = timezone.now()
-    broadcast = BroadcastFactory.create(
+    broadcast = stored(
         status=status, scheduled_at=now, activated_at=now, finished_at=now, cancel_reason="why"
     )
     response = console.get(page_of(broadcast))
@@ -360,7 +366,7 @@ def test_every_status_has_its_page(console, status):
 
 def test_receipts_are_searched_by_the_beginning_of_a_username(console):
     ann, bob = UserFactory.create(username="ann"), UserFactory.create(username="bob")
-    broadcast = BroadcastFactory.create()
+    broadcast = stored()
     Receipt.objects.bulk_create(Receipt(broadcast=broadcast, user=user) for user in (ann, bob))
     rows = console.get("/admin/broadcasts/receipt/?q=An").context["cl"].result_list
     assert [row.user for row in rows] == [ann]
@@ -394,7 +400,7 @@ def add_rows(count: int) -> None:
     for number in range(count):
         product = ProductFactory.create()
         product.subscribers.add(UserFactory.create())
-        broadcast = BroadcastFactory.create(
+        broadcast = stored(
             audience="PRODUCT", targets=[product.slug], category=f"category {number % 2}"
         )
         services.send(broadcast)
@@ -412,8 +418,8 @@ def test_the_list_fetches_neither_targets_nor_content(console):
 
 
 def test_the_list_is_searched_and_filtered(console):
-    BroadcastFactory.create(title="Apples", reference="CVE-1")
-    services.send(BroadcastFactory.create(title="Pears"))
+    stored(title="Apples", reference="CVE-1")
+    services.send(stored(title="Pears"))
     assert titles(console.get(f"{LIST}?q=CVE-1")) == ["Apples"]
     assert titles(console.get(f"{LIST}?status__exact=ACTIVE")) == ["Pears"]
 
@@ -427,7 +433,7 @@ VERBS = ["send", "cancel", "retry", "duplicate", "test", "numbers", "change"]
 
 
 def test_the_anonymous_are_sent_to_the_login(client):
-    broadcast = BroadcastFactory.create()
+    broadcast = stored()
     for url in [LIST, ADD, *(LIST + v for v in OWN_VIEWS), *(page_of(broadcast, v) for v in VERBS)]:
         response = client.get(url)
         assert response.status_code == 302
@@ -435,7 +441,7 @@ def test_the_anonymous_are_sent_to_the_login(client):
 
 
 def test_staff_without_permission_are_refused():
-    broadcast, client = BroadcastFactory.create(), staff()
+    broadcast, client = stored(), staff()
     for url in [LIST, ADD, *(page_of(broadcast, verb) for verb in VERBS)]:
         assert client.get(url).status_code == 403
     for view in ("preview/", "reach/"):
@@ -445,7 +451,7 @@ def test_staff_without_permission_are_refused():
 
 def test_composing_does_not_include_sending():
     client = staff("view_broadcast", "add_broadcast", "change_broadcast")
-    broadcast = BroadcastFactory.create()
+    broadcast = stored()
     assert 'name="_send"' not in client.get(page_of(broadcast)).text
     for verb in ("send", "cancel", "retry", "test"):
         assert client.post(page_of(broadcast, verb), {"confirmed": "yes"}).status_code == 403
@@ -457,7 +463,7 @@ def test_composing_does_not_include_sending():
 
 def test_viewers_see_the_numbers_and_no_buttons():
     client = staff("view_broadcast")
-    broadcast = services.send(BroadcastFactory.create())
+    broadcast = services.send(stored())
     assert client.get(page_of(broadcast, "numbers")).status_code == 200
     assert page_of(broadcast, "cancel") not in client.get(page_of(broadcast)).text
 
@@ -472,7 +478,7 @@ def test_the_dashboard_says_what_to_do_first(console):
 
 
 def test_the_dashboard_shows_only_what_may_be_seen():
-    BroadcastFactory.create(title="Secret")
+    stored(title="Secret")
     assert "Secret" in staff("view_broadcast").get(reverse("admin:index")).text
     response = staff().get(reverse("admin:index"))
     assert "Secret" not in response.text
