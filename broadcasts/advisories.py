@@ -1,4 +1,4 @@
-"""Security advisories as broadcasts: `import_broadcasts FILE --mapping broadcasts.advisories.entry`.
+"""Security advisories as broadcasts: `--mapping broadcasts.advisories.entry`.
 
 A line has `id`, `package` (a list), `withdrawn` (or null), `aliases`, `fixed_in`, `severity` (CVSS
 vectors) and `details`, as the PyPA Advisory Database has them.

@@ -16,6 +16,7 @@ from typing import Any
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
+from django.utils import timezone
 from rest_framework import serializers
 
 from broadcasts import services
@@ -80,7 +81,7 @@ class LineSerializer(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         unknown = sorted(set(self.initial_data) - set(self.fields))
         if unknown:
-            raise serializers.ValidationError({name: "There is no such field." for name in unknown})
+            raise serializers.ValidationError(dict.fromkeys(unknown, "There is no such field."))
         if "priority" in attrs:
             attrs["priority"] = Priority[attrs["priority"]]
         return attrs
@@ -149,7 +150,8 @@ class Import:
         return self._compose(services.draft(self.sender, **fields), entry)
 
     def _resume(self, broadcast: Broadcast, entry: Entry) -> Outcome:
-        if broadcast.status != Status.DRAFT or not (entry.send or entry.cancelled):
+        """Finish what a killed run had composed, or scheduled for now, and no more."""
+        if not _is_unfinished(broadcast, entry):
             return Outcome.EXISTING
         if not self.dry_run:
             self._move(broadcast, entry)
@@ -171,14 +173,13 @@ class Import:
         return Outcome.CANCELLED if entry.cancelled else Outcome.IMPORTED
 
     def _move(self, broadcast: Broadcast, entry: Entry) -> None:
-        """On from the draft; not in its transaction, since a directory may be asked for the count.
-
-        Killed before this, the draft is left, and the next run finds it.
-        """
+        """On from the draft; in no transaction, since sending asks the directory for the count."""
         self._create_products(entry)
         try:
             if entry.cancelled:
                 services.cancel(broadcast, entry.cancelled)
+            elif broadcast.status == Status.SCHEDULED:
+                services.activate(broadcast, only_small=True)
             elif entry.send:
                 services.send(broadcast, allow_empty=True)
         except services.InvalidTransition:
@@ -225,7 +226,7 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     if len(raw) > LINE_MAX_BYTES:
         raise Refused(f"the line has more than {LINE_MAX_BYTES} bytes: shorten it.")
     try:
-        item = json.loads(raw.decode("utf-8-sig"))
+        item = json.loads(raw.strip().decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise Refused(f"not UTF-8: {error.reason} at byte {error.start}.") from error
     except (ValueError, RecursionError) as error:
@@ -240,6 +241,14 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     serializer.is_valid(raise_exception=True)
     checked: dict[str, Any] = serializer.validated_data
     return checked
+
+
+def _is_unfinished(broadcast: Broadcast, entry: Entry) -> bool:
+    if broadcast.status == Status.DRAFT:
+        return entry.send or bool(entry.cancelled)
+    if broadcast.status != Status.SCHEDULED:
+        return False
+    return Broadcast.objects.due(timezone.now()).filter(pk=broadcast.pk).exists()
 
 
 def _reason(error: Exception) -> str:

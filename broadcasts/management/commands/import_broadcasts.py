@@ -1,8 +1,8 @@
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -41,29 +41,15 @@ class Command(BaseCommand):
             dry_run=options["dry_run"],
         )
         try:
-            refused = self._run(importer, options["file"], options["report"], options["progress"])
+            with _report(options["report"]) as report:
+                for line in self._lines(importer, options["file"], progress=options["progress"]):
+                    if line.outcome == Outcome.REFUSED:
+                        self._tell(line, importer, report)
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}") from error
         except UserServiceUnavailable as error:
             raise CommandError(f"{error}. Run it again later: what is in, is in.") from error
-        self._summarise(importer, refused)
-        if refused:
-            raise CommandError(f"{refused} lines were refused; the others are fine.", returncode=1)
-
-    def _run(self, importer: Import, path: Path, report: Path | None, progress: bool) -> int:  # noqa: FBT001
-        refused = 0
-        with ExitStack() as stack:
-            output = stack.enter_context(report.open("w")) if report else None
-            for line in self._lines(importer, path, progress=progress):
-                if line.outcome != Outcome.REFUSED:
-                    continue
-                refused += 1
-                if output:
-                    fact = {"line": line.number, "reason": line.reason}
-                    output.write(json.dumps(fact, ensure_ascii=False) + "\n")
-                if refused <= SHOWN:
-                    tqdm.write(f"Line {line.number}: {line.reason}", file=self.stderr)
-        return refused
+        self._summarise(importer)
 
     def _lines(self, importer: Import, path: Path, *, progress: bool) -> Iterator[Line]:
         off = False if progress else None  # None: only on a terminal
@@ -73,12 +59,26 @@ class Command(BaseCommand):
                 bar.update(file.tell() - bar.n)
                 yield line
 
-    def _summarise(self, importer: Import, refused: int) -> None:
+    def _tell(self, line: Line, importer: Import, report: TextIO | None) -> None:
+        if report:
+            fact = {"line": line.number, "reason": line.reason}
+            report.write(json.dumps(fact, ensure_ascii=False) + "\n")
+        if importer.outcomes[Outcome.REFUSED] <= SHOWN:
+            tqdm.write(f"Line {line.number}: {line.reason}", file=self.stderr)
+
+    def _summarise(self, importer: Import) -> None:
+        refused = importer.outcomes[Outcome.REFUSED]
         if refused > SHOWN:
             self.stderr.write(f"... and {refused - SHOWN} more: --report FILE lists them all.")
         counts = [f"{importer.outcomes[outcome]:,} {outcome}" for outcome in Outcome]
         dry = "Dry run, nothing was written: " if importer.dry_run else ""
         self.stdout.write(f"{dry}{'; '.join(counts)}.")
+        if refused:
+            raise CommandError(f"{refused:,} refused: correct these lines and run it again.")
+
+
+def _report(path: Path | None) -> AbstractContextManager[TextIO | None]:
+    return path.open("w") if path else nullcontext()
 
 
 def _mapping(path: str) -> Any:

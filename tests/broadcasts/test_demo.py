@@ -1,0 +1,93 @@
+import io
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.test import Client, override_settings
+from pytest_django import DjangoAssertNumQueries
+
+from broadcasts import demo
+from broadcasts.models import Broadcast, Product, Status
+from broadcasts.receipts import inbox_of, statistics
+from outbox.models import Event
+
+pytestmark = pytest.mark.django_db
+
+
+def run(**options: int) -> str:
+    out = io.StringIO()
+    with override_settings(DEBUG=True):
+        call_command("demo", stdout=out, **options)
+    return out.getvalue()
+
+
+def test_it_is_refused_without_debug() -> None:
+    with pytest.raises(CommandError, match="only with DEBUG=true"):
+        call_command("demo")
+    assert not User.objects.exists()
+
+
+def test_its_logins_work(client: Client) -> None:
+    run()
+    assert User.objects.count() == 11
+    for user in User.objects.all():
+        assert client.login(username=user.username, password=user.username)
+    assert User.objects.get(is_superuser=True).username == "admin"
+
+
+def test_there_is_a_broadcast_in_every_state_that_an_operator_brings_about() -> None:
+    run()
+    statuses = set(Broadcast.objects.values_list("status", flat=True))
+    assert statuses == {
+        Status.DRAFT,
+        Status.SCHEDULED,
+        Status.ACTIVE,
+        Status.EXPIRED,
+        Status.CANCELLED,
+    }
+    assert Broadcast.objects.filter(external_id__contains="-2024-").count() == 20
+
+
+def test_its_people_have_groups_products_and_an_inbox() -> None:
+    run()
+    names = ["Administrators", "Moderators", "Users"]
+    assert list(Group.objects.order_by("name").values_list("name", flat=True)) == names
+    assert User.objects.get(username="user-009").has_perm("broadcasts.send_broadcast")
+    assert not User.objects.get(username="user-001").has_perm("broadcasts.view_broadcast")
+    assert Product.objects.filter(slug__in=["payments", "analytics"]).count() == 2
+    titles = inbox_of(User.objects.get(username="user-001")).values_list("title", flat=True)
+    assert {"Welcome", "Your desk moves", "DEMO-2024-1: teapot-web"} <= set(titles)
+    assert statistics(Broadcast.objects.get(external_id=demo.LAST)).read == 2
+
+
+def test_a_second_time_it_is_one_query_and_changes_nothing(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    run()
+    counts = (Broadcast.objects.count(), Event.objects.count())
+    with django_assert_num_queries(1):
+        assert demo.create() is False
+    assert run() == "The demo data is there.\n"
+    assert (Broadcast.objects.count(), Event.objects.count()) == counts
+
+
+def test_what_an_interruption_left_out_is_made_up_for() -> None:
+    run()
+    Broadcast.objects.filter(external_id__in=["demo-draft", demo.LAST]).delete()
+    User.objects.filter(username="user-010").delete()
+    assert run() == "Demo data created.\n"
+    assert Broadcast.objects.count() == 28
+    assert User.objects.count() == 11
+
+
+def test_many_more_people_subscribe_at_random_but_the_same_each_time(client: Client) -> None:
+    assert "30 more users" in run(users=30, subscriptions=3)
+    assert client.login(username="user-00011", password="demo")
+    subscriptions = Product.subscribers.through.objects.filter(user__username__gte="user-00011")
+    of_many = subscriptions.filter(user__username__lt="user-001")
+    assert of_many.count() == 90
+    before = set(of_many.values_list("user__username", "product__slug"))
+    User.objects.filter(username__gte="user-00011", username__lt="user-001").delete()
+    run(users=30, subscriptions=3)
+    assert set(of_many.values_list("user__username", "product__slug")) == before
+    assert "5 more users" in run(users=35, subscriptions=3)
