@@ -42,8 +42,7 @@ def check_redis(**_: Any) -> list[CheckMessage]:
         return []
     return [
         Warning(
-            "Without Redis, processes share neither cache nor channel layer: limits count per"
-            " process, and a stream of another process cannot be told to close.",
+            "Without Redis, each process has a cache of its own.",
             hint="Set REDIS_URL=redis://host:6379/0; with a single web process this can stay.",
             id="broadcast.W003",
         )

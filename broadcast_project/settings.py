@@ -11,7 +11,7 @@ from environs import FileAwareEnv, validate
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = FileAwareEnv(eager=False)
+env = FileAwareEnv(eager=False, strip_whitespace=True)
 env.read_env(BASE_DIR / ".env", recurse=False)
 
 

@@ -3,13 +3,13 @@
 from datetime import datetime
 from typing import Any
 
-from django.db.models.signals import m2m_changed
+from django.db.models.signals import m2m_changed, pre_delete
 from django.dispatch import receiver
 
 from broadcasts.models import Product
 from broadcasts.receipts import record_deliveries
 from broadcasts.services import mark_failed, mark_redriven
-from connections.services import disconnect_people
+from connections.receivers import cut_streams_of_members
 from connections.signals import delivered
 from outbox.models import Event
 from outbox.signals import event_parked, event_redriven
@@ -40,6 +40,10 @@ def record_deliveries_to_sockets(
 def cut_streams_when_subscriptions_change(
     instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any
 ) -> None:
-    if action in {"post_add", "post_remove"} and pk_set:
-        people = {instance.pk} if reverse else pk_set
-        disconnect_people(people, reason="permissions changed", reconnect=True)
+    people = {instance.pk} if reverse else pk_set
+    cut_streams_of_members(action, people, cleared=None if reverse else instance.subscribers)
+
+
+@receiver(pre_delete, sender=Product)
+def cut_streams_of_a_product_that_goes(instance: Product, **_: Any) -> None:
+    cut_streams_of_members("pre_clear", None, cleared=instance.subscribers)

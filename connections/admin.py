@@ -106,7 +106,7 @@ class ConnectionAdmin(ReadOnlyAdmin):
 
     def _question(self, active: list[Connection]) -> Question:
         return Question(
-            title=_("Disconnect"),
+            title=_("Disconnect?"),
             text=_("These streams end now, and their clients do not come back by themselves."),
             facts=[
                 (_("Streams"), len(active)),

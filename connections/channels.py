@@ -12,6 +12,7 @@ from django_eventstream.channelmanager import ChannelManagerBase
 from django_eventstream.event import Event
 from django_eventstream.storage import EventDoesNotExist, StorageBase
 
+from connections.services import CLOSE
 from connections.wire import NAMES
 from outbox.logs import get_log
 from outbox.topics import BROADCASTS
@@ -56,7 +57,7 @@ class LogStorage(StorageBase):  # type: ignore[misc]
         return [
             Event(channel, NAMES.get(r.type, r.type), r.value["data"], id=r.position)
             for r in records
-            if channel in r.channels
+            if channel in r.channels and r.type != CLOSE
         ][:limit]
 
     def get_current_id(self, channel: str) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import random
 import time
 from dataclasses import dataclass, field
@@ -30,8 +31,10 @@ from connections.wire import encode
 from outbox.logs import get_log
 from outbox.topics import BROADCASTS
 
-Headers = list[tuple[bytes, bytes]]
+logger = logging.getLogger(__name__)
+
 MAX_POSITION = 2**63 - 1
+GONE = -1  # a position that no log has
 RETRY_SPREAD = (1_000, 4_000)  # milliseconds; clients of a server that died must not return as one
 
 
@@ -76,7 +79,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     """One request, one stream. No channel layer: the log brings everything."""
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        self.scope, self.base_send = scope, send
+        self.scope, self.base_send, self.started = scope, send, False
         self.headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         self.query = parse_qs(scope["query_string"].decode("latin-1"))
         task = asyncio.create_task(self.answer())
@@ -92,9 +95,18 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         try:
             await self.connect()
         except Refusal as refusal:
-            headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-            await self.start(refusal.status, headers | refusal.headers)
-            await self.write(refusal.body(), more=False)
+            await self.refuse(refusal)
+        except Exception:  # the server would leave the client waiting for ever
+            logger.exception("A stream ended by an error")
+            if self.started:
+                await self.write(b"", more=False)
+            else:
+                await self.refuse(unavailable())
+
+    async def refuse(self, refusal: Refusal) -> None:
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        await self.start(refusal.status, headers | refusal.headers)
+        await self.write(refusal.body(), more=False)
 
     async def connect(self) -> None:
         if self.scope["method"] not in ("GET", "HEAD"):
@@ -108,33 +120,23 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         if is_proxied(self.headers):
             await self.hand_over(hub)
             return
-        user, channels = await hub.in_database(self.identify)
         await hub.start()
-        if after is not None and after > hub.head:
-            head = await hub.in_database(get_log().head)
-            after = after if after <= head else -1
+        if after is not None and after > hub.head and after > await hub.in_database(self.head):
+            after = GONE
         if self.scope["method"] == "HEAD":
+            await hub.in_database(self.identify)
             await self.start(HTTPStatus.OK, self.stream_headers())
             await self.write(b"", more=False)
             return
-        await self.stream(hub, user, channels, after)
+        await self.stream(hub, after)
 
-    async def stream(
-        self, hub: Hub, user: AbstractUser, channels: list[str], after: int | None
-    ) -> None:
-        connection = Connection(
-            id=uuid4(),
-            user_id=user.pk,
-            node=hub.node,
-            channels=channels,
-            address=self.address,
-            user_agent=self.headers.get(b"user-agent", "")[:300],
-        )
-        others = await hub.in_database(get_registry().register, connection)
+    async def stream(self, hub: Hub, after: int | None) -> None:
+        asked_at = hub.head
+        connection, others = await hub.in_database(self.admit, hub.node)
         recovered = after is not None and await self.can_replay(hub, after)
         position = after if after is not None and recovered else hub.head
-        stream = Stream(hub, connection.id, user.pk, channels, position)
-        hub.add(stream)
+        stream = Stream(hub, connection.pk, connection.user_id, connection.channels, position)
+        hub.add(stream, asked_at)
         try:
             await self.start(HTTPStatus.OK, self.stream_headers())
             if others >= settings.SSE_MAX_CONNECTIONS_PER_USER:
@@ -172,7 +174,23 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         retry = f"retry: {random.randint(*RETRY_SPREAD)}\n".encode()  # noqa: S311 (jitter)
         return retry + encode("CONNECTED", data, stream.position)
 
-    # Who asks for what
+    # Who asks for what, in a thread of the database
+
+    def head(self) -> int:
+        return get_log().head()
+
+    def admit(self, node: str) -> tuple[Connection, int]:
+        """The connection as registered, and how many others its person has."""
+        user, channels = self.identify()
+        connection = Connection(
+            id=uuid4(),
+            user_id=user.pk,
+            node=node,
+            channels=channels,
+            address=self.address,
+            user_agent=self.headers.get(b"user-agent", "")[:300],
+        )
+        return connection, get_registry().register(connection)
 
     def identify(self) -> tuple[AbstractUser, list[str]]:
         """The person and their channels; a bounded number of queries. Raises `Refusal`."""
@@ -255,6 +273,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         await self.write(body, more=False)
 
     async def start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
+        self.started = True
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.base_send(
             {"type": "http.response.start", "status": status.value, "headers": pairs}
@@ -266,6 +285,15 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
 def unauthorized(code: str, message: str) -> Refusal:
     return Refusal(HTTPStatus.UNAUTHORIZED, code, message, {"WWW-Authenticate": "Session"})
+
+
+def unavailable() -> Refusal:
+    return Refusal(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "unavailable",
+        "The stream cannot be opened now: try again in a moment. Your inbox has every message.",
+        {"Retry-After": "5"},
+    )
 
 
 def limit_reached() -> bytes:

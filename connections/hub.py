@@ -122,10 +122,15 @@ class Hub(ListenerManager):  # type: ignore[misc]
 
     # Streams
 
-    def add(self, stream: Stream) -> None:
+    def add(self, stream: Stream, asked_at: int) -> None:
+        """Subscribe. `asked_at` is the head before its channels were looked up: permissions that
+        changed between the look-up and now would otherwise be missed."""
         self.streams[stream.id] = stream
         for channel in stream.channels:
             self.by_channel[channel].add(stream)
+        for frame in self.ring.after(asked_at) or ():
+            if frame.type == CLOSE and not stream.channels.isdisjoint(frame.channels):
+                self._close_as_told(frame, {stream})
 
     def remove(self, stream: Stream, reason: str) -> None:
         if self.streams.pop(stream.id, None) is None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from django.contrib.auth.models import User
-from django.db.models.signals import m2m_changed, post_save
+from django.contrib.auth.models import Group, User
+from django.db.models.signals import m2m_changed, post_save, pre_delete
 from django.dispatch import receiver
 
 from connections.services import disconnect_people
@@ -13,8 +13,21 @@ from connections.services import disconnect_people
 def cut_streams_when_groups_change(
     instance: Any, action: str, reverse: bool, pk_set: set[int] | None, **_: Any
 ) -> None:
-    if action in {"post_add", "post_remove"} and pk_set:
-        people = pk_set if reverse else {instance.pk}
+    cut_streams_of_members(
+        action, pk_set if reverse else {instance.pk}, cleared=instance.user_set if reverse else None
+    )
+
+
+@receiver(pre_delete, sender=Group)
+def cut_streams_of_a_group_that_goes(instance: Group, **_: Any) -> None:
+    cut_streams_of_members("pre_clear", None, cleared=instance.user_set)
+
+
+def cut_streams_of_members(action: str, people: set[int] | None, *, cleared: Any = None) -> None:
+    """For `m2m_changed` of whatever gives channels; `cleared` is the relation that is emptied."""
+    if action == "pre_clear" and cleared is not None:
+        people = set(cleared.values_list("pk", flat=True))
+    if action in {"post_add", "post_remove", "pre_clear"} and people:
         disconnect_people(people, reason="permissions changed", reconnect=True)
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from connections.services import CLOSE
 from connections.wire import Frame, frame_of, notice
 from outbox.logs import get_log
 from outbox.topics import BROADCASTS
@@ -138,7 +139,11 @@ class Stream:
         self._append(notice("RESET", {"position": self.position}, self.position))
 
     def _mine(self, frame: Frame) -> bool:
-        return frame.replayable() and not self.channels.isdisjoint(frame.channels)
+        return (
+            frame.type != CLOSE
+            and frame.replayable()
+            and not self.channels.isdisjoint(frame.channels)
+        )
 
     def _fall_behind(self) -> None:
         """Forget the queue; go on from the last frame that was written."""

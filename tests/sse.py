@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Client:
     token: str
     last_id: str = ""
     received: list[Received] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
     connects: int = 0
     status: int = 0
     body: str = ""
@@ -91,6 +93,7 @@ class Client:
             self.last_id = fields["id"]
         if "event" in fields:
             data = json.loads(fields["data"])
+            self.counts[fields["event"]] += 1
             self.received.append(Received(fields["event"], fields.get("id", ""), data))
 
 

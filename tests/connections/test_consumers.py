@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -11,8 +12,14 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.test import Client
 
+from broadcasts.directory import get_directory
 from connections import consumers, hub
+from connections.services import disconnect_people
 from connections.tokens import make_token
+from connections.wire import frame_of
+from outbox.logs import get_log
+from outbox.relay import Relay
+from outbox.topics import BROADCASTS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,9 +36,14 @@ def user() -> User:
 
 
 def ask(
-    query: str = "", *, method: str = "GET", headers: dict[str, str] | None = None, times: int = 1
+    query: str = "",
+    *,
+    method: str = "GET",
+    headers: dict[str, str] | None = None,
+    times: int = 1,
+    pieces: int = 1,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and the first piece of the body of the last of `times` requests."""
+    """Status, headers and the last of `pieces` of the body, of the last of `times` requests."""
     scope = {
         "type": "http",
         "method": method,
@@ -46,7 +58,8 @@ def ask(
             application = ApplicationCommunicator(consumers.StreamConsumer.as_asgi(), scope)
             await application.send_input({"type": "http.request"})
             start = await application.receive_output(10)
-            body = await application.receive_output(10)
+            for _ in range(pieces):
+                body = await application.receive_output(10)
             await application.send_input({"type": "http.disconnect"})
             await application.wait(10)
         await hub.get_hub().shut_down()
@@ -163,3 +176,36 @@ def test_only_named_origins_may_read_it_from_elsewhere(user: User, settings: Any
     _, refused, _ = ask(query, headers={"Origin": "https://b.example"})
     assert allowed["access-control-allow-origin"] == "https://a.example"
     assert "access-control-allow-origin" not in refused
+
+
+def test_a_directory_that_is_down_is_503_and_not_silence(user: User, settings: Any) -> None:
+    settings.DIRECTORY_BACKEND = "broadcasts.directory.HttpDirectory"
+    settings.DIRECTORY_URL = "http://127.0.0.1:9/"
+    get_directory.cache_clear()
+    try:
+        status, headers, _ = answer = ask(f"token={make_token(user.pk)}")
+    finally:
+        get_directory.cache_clear()
+    assert error(answer)["code"] == "unavailable"
+    assert (status, headers["retry-after"]) == (503, "5")
+
+
+def test_permissions_that_change_while_a_stream_opens_cut_it(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit = consumers.StreamConsumer.admit
+
+    def admit_and_then_change(self: consumers.StreamConsumer, node: str) -> Any:
+        answer = admit(self, node)
+        disconnect_people({user.pk}, reason="permissions changed", reconnect=True)
+        Relay().step()
+        this = hub.get_hub()
+        done = threading.Event()
+        frames = [frame_of(record) for record in get_log().tail(BROADCASTS, 1)[0]]
+        this.loop.call_soon_threadsafe(lambda: (this.dispatch(frames), done.set()))
+        done.wait(10)
+        return answer
+
+    monkeypatch.setattr(consumers.StreamConsumer, "admit", admit_and_then_change)
+    _, _, body = ask(f"token={make_token(user.pk)}", pieces=2)
+    assert b"event: DISCONNECTED" in body

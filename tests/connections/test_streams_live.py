@@ -74,7 +74,7 @@ def messages(client: Client) -> list[int]:
 
 
 def has(event: str, count: int = 1) -> Callable[[Client], bool]:
-    return lambda client: len(client.of(event)) >= count
+    return lambda client: client.counts[event] >= count
 
 
 async def together(*follows: object, timeout: float = 120) -> None:
@@ -99,7 +99,7 @@ Product.objects.create(slug="payments", name="Payments").subscribers.add({two})
             client.follow(lambda c: 0 in messages(c) or "END" in c.body) for client in clients
         ]
         tasks = [asyncio.create_task(f) for f in following]
-        while not all(client.of("CONNECTED") for client in clients):
+        while not all(client.counts["CONNECTED"] for client in clients):
             await asyncio.sleep(0.02)
         sent = await asyncio.to_thread(
             lambda: [
@@ -279,7 +279,7 @@ def test_a_thousand_clients_get_a_burst_complete_and_in_order(site: Site) -> Non
 
     async def follow() -> list[int]:
         tasks = [asyncio.create_task(client.follow(has("MESSAGE", 200))) for client in clients]
-        while not all(client.of("CONNECTED") for client in clients):
+        while not all(client.counts["CONNECTED"] for client in clients):
             await asyncio.sleep(0.05)
         sent = await asyncio.to_thread(lambda: site.send(200))
         assert threads(web) < 30
@@ -315,7 +315,7 @@ def test_kills_in_any_order_lose_nothing_and_send_nothing_twice(site: Site) -> N
 
     async def chaos() -> list[int]:
         tasks = [asyncio.create_task(client.follow(has("MESSAGE", 200))) for client in clients]
-        while not all(client.of("CONNECTED") for client in clients):
+        while not all(client.counts["CONNECTED"] for client in clients):
             await asyncio.sleep(0.02)
         killer = asyncio.create_task(kill_and_restart())
         sent: list[int] = []
@@ -354,4 +354,4 @@ def database_connections(process: Spawned, env: Environment) -> int:
         assert row
         return int(row[0])
     files = Path(f"/proc/{process.pid}/fd").iterdir()
-    return sum(os.readlink(fd).endswith(".sqlite3") for fd in files)
+    return sum(str(fd.readlink()).endswith(".sqlite3") for fd in files)

@@ -63,7 +63,7 @@ class Command(BaseCommand):
         lines = [
             f"Inbox      {url}/",
             f"Operators  {url}/admin/",
-            f"API        {url}/api/docs/",
+            f"API        {url}/api/docs",
         ]
         if settings.DEBUG:
             lines.append(
