@@ -4,7 +4,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import django_filters
@@ -49,12 +49,14 @@ class Cursor:
         """Raises `ValidationError` for what `str()` of a cursor never gave."""
         try:
             is_read, moment, pk = json.loads(urlsafe_b64decode(text.encode()))
-            activated_at = datetime.fromisoformat(moment)
-            if type(is_read) is bool and type(pk) is int and activated_at.tzinfo:
-                return cls(is_read, activated_at, min(max(pk, 0), LARGEST_ID))
-        except (ValueError, TypeError, RecursionError):
+            activated_at = datetime.fromisoformat(moment).astimezone(UTC)
+            if type(is_read) is bool and type(pk) is int:
+                return cls(
+                    is_read=is_read, activated_at=activated_at, id=max(0, min(pk, LARGEST_ID))
+                )
+        except (ValueError, TypeError, OverflowError, RecursionError):
             pass
-        raise ValidationError({"cursor": [_("This cursor is not valid: start without one.")]})
+        raise ValidationError(_("This cursor is not valid: start without one."))
 
     def __str__(self) -> str:
         fields = [self.is_read, self.activated_at.isoformat(), self.id]
