@@ -3,8 +3,9 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
-from django.db import models
+from django.contrib.auth.models import User
+from django.core.exceptions import EmptyResultSet, ValidationError
+from django.db import connections, models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -307,6 +308,25 @@ class ReceiptStatus(models.TextChoices):
     FAILED = "FAILED", _("Failed")
 
 
+class ReceiptQuerySet(models.QuerySet["Receipt"]):
+    def create_for(self, broadcast_id: int, user_ids: list[int]) -> None:
+        """Those that are missing, in one statement; `bulk_create` needs a model instance each."""
+        people = User.objects.filter(pk__in=user_ids).annotate(
+            to_broadcast=models.Value(broadcast_id), to_status=models.Value(ReceiptStatus.PENDING)
+        )
+        columns = people.values_list("to_broadcast", "pk", "to_status").order_by()
+        try:
+            select, params = columns.query.sql_with_params()
+        except EmptyResultSet:
+            return
+        with connections[self.db].cursor() as cursor:
+            cursor.execute(
+                f"INSERT INTO broadcasts_receipt (broadcast_id, user_id, status) {select}"  # noqa: S608
+                " ON CONFLICT DO NOTHING",
+                params,
+            )
+
+
 class Receipt(models.Model):
     """What happened to one broadcast at one person; for SELECTED, also that it is for them."""
 
@@ -330,6 +350,8 @@ class Receipt(models.Model):
     seen_at = models.DateTimeField(_("seen"), null=True, blank=True)
     read_at = models.DateTimeField(_("read"), null=True, blank=True)
     dismissed_at = models.DateTimeField(_("dismissed"), null=True, blank=True)
+
+    objects = ReceiptQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("receipt")

@@ -194,8 +194,7 @@ def _prepare(broadcast: Broadcast) -> bool:
             mine = Broadcast.objects.in_progress().filter(pk=broadcast.pk, progress=start)
             if not mine.update(progress=start + len(chunk)):
                 return False
-            receipts = [Receipt(broadcast=broadcast, user_id=pk) for pk in existing_user_ids(chunk)]
-            Receipt.objects.bulk_create(receipts, ignore_conflicts=True)
+            Receipt.objects.create_for(broadcast.pk, list(existing_user_ids(chunk)))
         broadcast.progress = start + len(chunk)
     return True
 
