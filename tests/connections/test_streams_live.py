@@ -20,6 +20,13 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
+IMPORTS = """
+from django.contrib.auth.models import Group, User
+from broadcasts.models import Broadcast, Product
+from broadcasts.services import cancel
+from connections.models import Connection
+from connections.services import disconnect
+"""
 PEOPLE = """
 from django.contrib.auth.models import User
 User.objects.bulk_create(User(username=f"reader-{{n}}") for n in range({count}))
@@ -60,7 +67,7 @@ class Site:
         return Client(self.port, token_of(user_id, self.env))
 
     def code(self, code: str) -> str:
-        return run_code(code, self.env)
+        return run_code(IMPORTS + code, self.env)
 
 
 @pytest.fixture
@@ -87,8 +94,6 @@ def test_each_audience_gets_its_own_and_nobody_else(site: Site) -> None:
     site.relay()
     one, two, three = site.people(3)
     site.code(f"""
-from django.contrib.auth.models import Group, User
-from broadcasts.models import Product
 Group.objects.create(name="Night shift").user_set.add({one})
 Product.objects.create(slug="payments", name="Payments").subscribers.add({two})
 """)
@@ -141,8 +146,6 @@ def test_a_cancelled_broadcast_leaves_the_screen(site: Site) -> None:
     asyncio.run(together(client.follow(has("CONNECTED"))))
     (sent,) = site.send()
     site.code(f"""
-from broadcasts.models import Broadcast
-from broadcasts.services import cancel
 cancel(Broadcast.objects.get(pk={sent}), "wrong building")
 """)
     asyncio.run(together(client.follow(has("MESSAGE_REMOVED"))))
@@ -180,14 +183,13 @@ def test_a_stream_of_another_process_can_be_disconnected(site: Site) -> None:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(
             site.code,
-            "from connections.models import Connection; from connections.services import disconnect;"
             "disconnect(Connection.objects.active().get(), 'by an operator')",
         )
         await task
 
     asyncio.run(together(follow()))
     assert client.of("DISCONNECTED")[0].data == {"reason": "by an operator", "reconnect": False}
-    left = "from connections.models import Connection; print(Connection.objects.active().count())"
+    left = "print(Connection.objects.active().count())"
     wait_until(lambda: site.code(left).strip() == "0")
 
 
@@ -203,7 +205,6 @@ def test_a_new_role_cuts_the_stream_which_returns_with_it(site: Site) -> None:
             await asyncio.sleep(0.02)
         await asyncio.to_thread(
             site.code,
-            "from django.contrib.auth.models import Group;"
             f"Group.objects.create(name='Crew').user_set.add({one})",
         )
         while len(client.of("CONNECTED")) < 2:
@@ -230,7 +231,7 @@ def test_an_ordered_end_is_announced_and_leaves_no_connection_behind(site: Site)
     asyncio.run(together(follow()))
     assert client.of("SERVER_SHUTDOWN")[0].data["retry_after"] > 0
     assert web.wait() == 0
-    left = "from connections.models import Connection; print(*Connection.objects.values_list('status', 'reason'))"
+    left = "print(*Connection.objects.values_list('status', 'reason'))"
     assert site.code(left).strip() == "('INACTIVE', 'server shutdown')"
 
 
@@ -262,7 +263,7 @@ def test_a_client_that_never_reads_slows_nobody_and_grows_nothing(site: Site) ->
         await asyncio.to_thread(lambda: site.send(150, content="Long text. " * 4_000))
         await task
         assert memory(web) - before < 100 * 1024  # KiB; the ring keeps the frames once
-        over = "from connections.models import Connection; print(Connection.objects.filter(reason='reads too slowly').count())"
+        over = "print(Connection.objects.filter(reason='reads too slowly').count())"
         await asyncio.to_thread(wait_until, lambda: site.code(over).strip() == "1")
         deaf.close()
 

@@ -1,0 +1,182 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.utils import timezone
+
+from broadcasts.models import Product
+from connections.models import Connection, ConnectionStatus, Node
+from connections.registry import DatabaseRegistry
+from connections.services import CLOSE, disconnect, purge_inactive, sweep_stale
+from outbox.models import Event
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def user() -> User:
+    return User.objects.create_user("reader")
+
+
+def connect(user: User, *, node: str = "a", quiet_for: float = 0, **fields: Any) -> Connection:
+    beat = timezone.now() - timedelta(seconds=quiet_for)
+    return Connection.objects.create(user=user, node=node, last_heartbeat=beat, **fields)
+
+
+def live(node: str, *, quiet_for: float = 0) -> Node:
+    return Node.objects.create(
+        name=node, last_heartbeat=timezone.now() - timedelta(seconds=quiet_for)
+    )
+
+
+def told_to_close() -> list[str | None]:
+    return [event.data["connection_id"] for event in Event.objects.filter(type=CLOSE)]
+
+
+def test_a_stream_with_heartbeats_is_left_alone(user: User) -> None:
+    live("a")
+    connect(user, quiet_for=59)
+    assert sweep_stale() == 0
+    assert Connection.objects.active().count() == 1
+
+
+def test_a_stale_stream_of_a_living_node_is_told_to_close(user: User) -> None:
+    live("a")
+    stale = connect(user, quiet_for=61)
+    assert sweep_stale() == 1
+    assert told_to_close() == [str(stale.pk)]
+    stale.refresh_from_db()
+    assert (stale.status, stale.reason) == (ConnectionStatus.INACTIVE, "stale")
+
+
+def test_the_streams_of_a_dead_node_are_marked_without_a_word(user: User) -> None:
+    node = live("a", quiet_for=61)
+    stale = connect(user, quiet_for=61)
+    assert sweep_stale() == 1
+    assert told_to_close() == []
+    stale.refresh_from_db()
+    node.refresh_from_db()
+    assert (stale.status, stale.reason) == (ConnectionStatus.INACTIVE, "node died")
+    assert node.stopped_at
+
+
+def test_sweeping_twice_finds_nothing_more(user: User) -> None:
+    connect(user, quiet_for=61)
+    assert [sweep_stale(), sweep_stale()] == [1, 0]
+
+
+def test_only_inactive_rows_past_their_retention_are_purged(user: User, settings: Any) -> None:
+    old = timezone.now() - timedelta(days=settings.CONNECTION_RETENTION_DAYS, minutes=1)
+    for _ in range(5):
+        connect(user, status=ConnectionStatus.INACTIVE, disconnected_at=old)
+    recent = connect(user, status=ConnectionStatus.INACTIVE, disconnected_at=timezone.now())
+    active = connect(user, quiet_for=999_999)
+    assert purge_inactive(batch=2) == 5
+    assert set(Connection.objects.all()) == {recent, active}
+
+
+def test_disconnecting_ends_the_row_and_tells_the_holder(user: User) -> None:
+    connection = connect(user)
+    disconnect(connection, "by an operator")
+    connection.refresh_from_db()
+    assert (connection.status, connection.reason) == ("INACTIVE", "by an operator")
+    event = Event.objects.get(type=CLOSE)
+    assert event.channels == [f"user-{user.pk}"]
+    assert event.data == {
+        "connection_id": str(connection.pk),
+        "reason": "by an operator",
+        "reconnect": False,
+    }
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "clear", "clear members", "delete"])
+def test_every_change_of_a_group_cuts_the_streams_of_its_members(user: User, change: str) -> None:
+    group = Group.objects.create(name="Crew")
+    if change != "add":
+        user.groups.add(group)
+    Event.objects.all().delete()
+    match change:
+        case "add":
+            user.groups.add(group)
+        case "remove":
+            group.user_set.remove(user)
+        case "clear":
+            user.groups.clear()
+        case "clear members":
+            group.user_set.clear()
+        case "delete":
+            group.delete()
+    assert [event.channels for event in Event.objects.filter(type=CLOSE)] == [[f"user-{user.pk}"]]
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "clear", "clear mine", "delete"])
+def test_every_change_of_a_subscription_cuts_the_streams(user: User, change: str) -> None:
+    product = Product.objects.create(slug="payments", name="Payments")
+    if change != "add":
+        product.subscribers.add(user)
+    Event.objects.all().delete()
+    match change:
+        case "add":
+            user.products.add(product)
+        case "remove":
+            product.subscribers.remove(user)
+        case "clear":
+            product.subscribers.clear()
+        case "clear mine":
+            user.products.clear()
+        case "delete":
+            product.delete()
+    assert [event.channels for event in Event.objects.filter(type=CLOSE)] == [[f"user-{user.pk}"]]
+
+
+def test_a_disabled_account_loses_its_streams_for_good(user: User) -> None:
+    user.is_active = False
+    user.save()
+    assert Event.objects.get(type=CLOSE).data["reconnect"] is False
+
+
+def test_saving_a_person_otherwise_cuts_nothing(user: User) -> None:
+    user.first_name = "Ada"
+    user.save()
+    assert not Event.objects.exists()
+
+
+def test_registering_counts_the_others_that_are_alive(user: User) -> None:
+    connect(user, quiet_for=61)
+    connect(user)
+    connect(User.objects.create_user("other"))
+    registry = DatabaseRegistry()
+    assert registry.register(Connection(user_id=user.pk, node="a")) == 1
+
+
+def test_a_node_that_restarts_ends_what_it_held_before(user: User) -> None:
+    mine, other = connect(user, node="a"), connect(user, node="b")
+    DatabaseRegistry().start("a")
+    assert list(Connection.objects.active()) == [other]
+    mine.refresh_from_db()
+    assert mine.reason == "node restarted"
+
+
+def test_a_heartbeat_is_two_statements_and_counts_as_activity(
+    user: User, django_assert_num_queries: Any
+) -> None:
+    live("a", quiet_for=50)
+    for _ in range(20):
+        connect(user, quiet_for=50)
+    with django_assert_num_queries(2):
+        DatabaseRegistry().heartbeat("a")
+    recent = timezone.now() - timedelta(seconds=5)
+    assert (
+        Connection.objects.filter(last_heartbeat__gte=recent, last_activity__gte=recent).count()
+        == 20
+    )
+
+
+def test_ended_connections_are_unregistered_in_one_statement_a_reason(
+    user: User, django_assert_num_queries: Any
+) -> None:
+    rows = [connect(user) for _ in range(20)]
+    with django_assert_num_queries(1):
+        DatabaseRegistry().unregister({row.pk: "client disconnected" for row in rows})
+    assert not Connection.objects.active().exists()
