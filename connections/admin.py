@@ -19,7 +19,7 @@ from unfold.enums import ActionVariant
 
 from connections.models import Connection, ConnectionStatus, Node
 from connections.services import disconnect
-from outbox.console import Question, ReadOnlyAdmin, ask, confirmed, some_of
+from outbox.console import Question, ReadOnlyAdmin, ask, confirmed, some_of, to_the_second
 
 BY_OPERATOR = "disconnected by an operator"
 
@@ -35,8 +35,8 @@ class ConnectionAdmin(ReadOnlyAdmin):
         "status_label",
         "node",
         "address",
-        "connected_at",
-        "last_heartbeat",
+        "connected",
+        "heartbeat",
         "channel_list",
     )
     list_filter = (("status", ChoicesRadioFilter), ("node", AllValuesCheckboxFilter))
@@ -70,9 +70,17 @@ class ConnectionAdmin(ReadOnlyAdmin):
     def status_label(self, connection: Connection) -> tuple[str, str]:
         return connection.status, connection.get_status_display()
 
+    @display(description=_("connected"), ordering="connected_at")
+    def connected(self, connection: Connection) -> str:
+        return to_the_second(connection.connected_at)
+
+    @display(description=_("last heartbeat"), ordering="last_heartbeat")
+    def heartbeat(self, connection: Connection) -> str:
+        return to_the_second(connection.last_heartbeat)
+
     @display(description=_("channels"))
     def channel_list(self, connection: Connection) -> str:
-        return some_of(connection.channels, 4)
+        return some_of(connection.channels, 3)
 
     @action(
         description=_("Disconnect"),

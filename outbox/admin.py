@@ -184,7 +184,7 @@ class EventAdmin(ReadOnlyAdmin):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(ReadOnlyAdmin):
-    list_display = ("type", "key", "source_label", "short_error", "attempts", "failed_at")
+    list_display = ("type", "key", "source_label", "short_error", "attempts", "failed")
     list_filter = (
         ("source", AllValuesCheckboxFilter),
         ("topic", AllValuesCheckboxFilter),
@@ -220,6 +220,10 @@ class DeadLetterAdmin(ReadOnlyAdmin):
     @display(description=_("error"))
     def short_error(self, letter: DeadLetter) -> str:
         return letter.error[:120] + ("…" if len(letter.error) > 120 else "")
+
+    @display(description=_("failed"), ordering="failed_at")
+    def failed(self, letter: DeadLetter) -> str:
+        return to_the_second(letter.failed_at)
 
     @display(description=_("event"))
     def event(self, letter: DeadLetter) -> str:
@@ -329,7 +333,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     def _redrive_question(self, letters: list[DeadLetter]) -> Question:
         return Question(
-            title=_("Redrive"),
+            title=_("Redrive?"),
             text=_(
                 "Each event returns to where it failed and is tried again from the start. "
                 "What the failure marked as failed is put right."
@@ -341,7 +345,7 @@ class DeadLetterAdmin(ReadOnlyAdmin):
 
     def _purge_question(self, letters: list[DeadLetter]) -> Question:
         return Question(
-            title=_("Purge"),
+            title=_("Purge for good?"),
             text=_(
                 "These events are forgotten for good: nobody gets them. "
                 "What waited behind them in their keys flows again."

@@ -161,7 +161,7 @@ class BroadcastAdmin(ModelAdmin):
         return request.user.has_perm("broadcasts.send_broadcast")
 
     def has_duplicate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.has_add_permission(request)
+        return bool(self.has_add_permission(request))
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         status, activated_at = page.state_of(object_id)

@@ -39,7 +39,7 @@ def list_url() -> str:
     return reverse("admin:broadcasts_broadcast_changelist")
 
 
-def state_of(pk: object) -> tuple[str, datetime | None]:
+def state_of(pk: str | int) -> tuple[str, datetime | None]:
     found = Broadcast.objects.filter(pk=pk).values_list("status", "activated_at").first()
     return found or ("", None)
 
@@ -49,6 +49,7 @@ def context(broadcast: Broadcast) -> dict[str, Any]:
         "broadcast": broadcast,
         "audience": audience_of(broadcast, 20),
         "numbers": numbers_of(broadcast),
+        "total": digits(len(broadcast.targets)),
         "timeline": [(a, to_the_second(at), b) for a, at, b in timeline(broadcast)],
         "zone": timezone.get_current_timezone_name(),
         "receipts_url": receipts_url(broadcast),

@@ -4,7 +4,7 @@ from django import forms
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from broadcasts.admin.page import audience_of, list_url, page_url, reach
@@ -107,7 +107,7 @@ def duplicate_question(broadcast: Broadcast) -> Question:
 
 def cancel_question(chosen: list[Broadcast], form: CancelForm, back: str) -> Question:
     return Question(
-        title=_("Cancel"),
+        title=ngettext("Cancel this broadcast?", "Cancel these broadcasts?", len(chosen)),
         text=_("Nobody gets it any more, and it leaves inboxes and screens. There is no way back."),
         facts=[(_("Broadcasts"), len(chosen)), (_("Which"), some_of(chosen))],
         form=form,

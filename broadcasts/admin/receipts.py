@@ -15,7 +15,7 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from broadcasts.models import Receipt, ReceiptStatus
-from outbox.console import ReadOnlyAdmin
+from outbox.console import ReadOnlyAdmin, to_the_second
 
 FOUND_PEOPLE = 1_000  # a search that finds more people is too wide to be of use
 STAGES = {
@@ -33,6 +33,14 @@ LABELS = {
     ReceiptStatus.SUPERSEDED: "warning",
     ReceiptStatus.FAILED: "danger",
 }
+
+
+def stamp(field: str, label: Any) -> Any:
+    @display(description=label)
+    def shown(self: "ReceiptAdmin", receipt: Receipt) -> str:
+        return to_the_second(getattr(receipt, field))
+
+    return shown
 
 
 class StageFilter(RadioFilter):
@@ -56,10 +64,10 @@ class ReceiptAdmin(ReadOnlyAdmin):
         "user",
         "broadcast",
         "status_label",
-        "delivered_at",
-        "seen_at",
-        "read_at",
-        "dismissed_at",
+        "delivered",
+        "seen",
+        "read",
+        "dismissed",
     )
     list_filter = (
         StageFilter,
@@ -69,6 +77,10 @@ class ReceiptAdmin(ReadOnlyAdmin):
     search_fields = ("user__username",)
     search_help_text = _("Username, from its beginning")
     ordering = ("-id",)
+    delivered = stamp("delivered_at", _("delivered"))
+    seen = stamp("seen_at", _("seen"))
+    read = stamp("read_at", _("read"))
+    dismissed = stamp("dismissed_at", _("dismissed"))
     sortable_by = ()
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

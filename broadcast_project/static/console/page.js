@@ -19,9 +19,9 @@ document.addEventListener("DOMContentLoaded", () => {
   function show(numbers) {
     text(box.querySelector("[data-targeted]"), numbers.targeted);
     text(box.querySelector("[data-progress]"), numbers.progress);
-    const bar = box.querySelector("progress");
+    const bar = box.querySelector("[data-total]");
     if (bar) {
-      bar.value = Number(numbers.progress_count);
+      bar.style.width = `${(100 * numbers.progress_count) / Number(bar.dataset.total)}%`;
     }
     for (const stage of numbers.stages) {
       const cell = box.querySelector(`[data-stage="${stage.name}"]`);
