@@ -321,7 +321,7 @@ class ReceiptQuerySet(models.QuerySet["Receipt"]):
             return
         with connections[self.db].cursor() as cursor:
             cursor.execute(
-                f"INSERT INTO broadcasts_receipt (broadcast_id, user_id, status) {select}"  # noqa: S608
+                f"INSERT INTO broadcasts_receipt (broadcast_id, user_id, status) {select}"
                 " ON CONFLICT DO NOTHING",
                 params,
             )
