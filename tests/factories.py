@@ -2,9 +2,11 @@
 
 from typing import Any
 
-import factory
 from django.contrib.auth.models import Group, Permission, User
 from django.utils import timezone
+from factory.base import Factory
+from factory.declarations import LazyAttribute, LazyFunction, SelfAttribute, Sequence
+from factory.django import DjangoModelFactory
 
 from broadcasts.models import Broadcast, Product
 from broadcasts.services import compose, send
@@ -12,36 +14,36 @@ from outbox.models import DeadLetter, Event
 from outbox.services import build_event
 
 
-class UserFactory(factory.django.DjangoModelFactory[User]):
+class UserFactory(DjangoModelFactory[User]):
     class Meta:
         model = User
 
-    username = factory.Sequence(lambda n: f"person-{n}")
+    username = Sequence(lambda n: f"person-{n}")
     password = "!"  # nobody signs in by it: tests use `force_login`
 
 
-class GroupFactory(factory.django.DjangoModelFactory[Group]):
+class GroupFactory(DjangoModelFactory[Group]):
     class Meta:
         model = Group
 
-    name = factory.Sequence(lambda n: f"role-{n}")
+    name = Sequence(lambda n: f"role-{n}")
 
 
-class ProductFactory(factory.django.DjangoModelFactory[Product]):
+class ProductFactory(DjangoModelFactory[Product]):
     class Meta:
         model = Product
 
-    slug = factory.Sequence(lambda n: f"product-{n}")
-    name = factory.SelfAttribute("slug")
+    slug = Sequence(lambda n: f"product-{n}")
+    name = SelfAttribute("slug")
 
 
-class DraftFactory(factory.Factory[Broadcast]):
+class DraftFactory(Factory[Broadcast]):
     """A draft by `compose`, for everyone unless `audience` and `targets` say otherwise."""
 
     class Meta:
         model = Broadcast
 
-    title = factory.Sequence(lambda n: f"Broadcast {n}")
+    title = Sequence(lambda n: f"Broadcast {n}")
     content = "The shop is **read-only** tonight."
     sender = None
 
@@ -58,7 +60,7 @@ class ActiveFactory(DraftFactory):
         return send(super()._create(model_class, **fields), allow_empty=True)
 
 
-class DeadLetterFactory(factory.django.DjangoModelFactory[DeadLetter]):
+class DeadLetterFactory(DjangoModelFactory[DeadLetter]):
     """A parked event and its dead letter, as the relay leaves them."""
 
     class Meta:
@@ -67,11 +69,11 @@ class DeadLetterFactory(factory.django.DjangoModelFactory[DeadLetter]):
     source = DeadLetter.RELAY
     type = "link.expired"
     topic = "link"
-    key = factory.Sequence(lambda n: f"link-{n}")
-    payload = factory.LazyFunction(lambda: {"specversion": "1.0"})
+    key = Sequence(lambda n: f"link-{n}")
+    payload = LazyFunction(lambda: {"specversion": "1.0"})
     error = "the broker refused it"
     attempts = 5
-    event_id = factory.LazyAttribute(lambda letter: parked_event(letter.type, letter.key).event_id)
+    event_id = LazyAttribute(lambda letter: parked_event(letter.type, letter.key).event_id)
 
 
 def parked_event(kind: str, key: str) -> Event:
@@ -83,7 +85,7 @@ def parked_event(kind: str, key: str) -> Event:
 
 def operator(*permissions: str) -> User:
     """Staff with permissions, named as `broadcasts.view_broadcast`."""
-    user = UserFactory(is_staff=True)
+    user = UserFactory.create(is_staff=True)
     for permission in permissions:
         app, codename = permission.split(".")
         user.user_permissions.add(

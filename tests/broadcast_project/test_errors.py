@@ -31,7 +31,7 @@ def shape_of(response: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def reader(client: Client, db: None) -> User:
-    user = UserFactory()
+    user = UserFactory.create()
     client.force_login(user)
     return user
 
@@ -191,7 +191,7 @@ def test_no_operation_is_open_to_the_anonymous(client: Client, method: str, path
 def test_no_operators_operation_is_open_without_its_permission(
     client: Client, db: None, method: str, path: str, staff: bool
 ) -> None:
-    client.force_login(UserFactory(is_staff=staff))
+    client.force_login(UserFactory.create(is_staff=staff))
     response = getattr(client, method)(path, content_type="application/json")
     assert shape_of(response)["status"] == 403
 

@@ -23,7 +23,7 @@ MESSAGES = "/api/user/messages"
 
 @pytest.fixture
 def reader(client: Client) -> User:
-    user = UserFactory()
+    user = UserFactory.create()
     client.force_login(user)
     return user
 
@@ -57,52 +57,53 @@ def everything(client: Client, **query: Any) -> list[int]:
 
 
 def selected(user: User) -> Broadcast:
-    return ActiveFactory(audience="SELECTED", targets=[str(user.pk)])
+    broadcast: Broadcast = ActiveFactory.create(audience="SELECTED", targets=[str(user.pk)])
+    return broadcast
 
 
 def test_the_inbox_shows_what_addresses_the_person(client: Client, reader: User) -> None:
-    role, product = GroupFactory(), ProductFactory()
+    role, product = GroupFactory.create(), ProductFactory.create()
     reader.groups.add(role)
     product.subscribers.add(reader)
     mine = [
-        ActiveFactory(),
-        ActiveFactory(audience="ROLE", targets=[role.name]),
-        ActiveFactory(audience="PRODUCT", targets=[product.slug]),
+        ActiveFactory.create(),
+        ActiveFactory.create(audience="ROLE", targets=[role.name]),
+        ActiveFactory.create(audience="PRODUCT", targets=[product.slug]),
         selected(reader),
     ]
-    selected(UserFactory())
-    ActiveFactory(audience="ROLE", targets=[GroupFactory().name])
-    DraftFactory()
+    selected(UserFactory.create())
+    ActiveFactory.create(audience="ROLE", targets=[GroupFactory.create().name])
+    DraftFactory.create()
     assert set(ids(inbox(client))) == {broadcast.pk for broadcast in mine}
 
 
 def test_what_is_over_is_not_in_the_inbox(client: Client, reader: User) -> None:
-    cancel(ActiveFactory())
-    expired = ActiveFactory(expires_at=timezone.now() + timedelta(hours=1))
+    cancel(ActiveFactory.create())
+    expired = ActiveFactory.create(expires_at=timezone.now() + timedelta(hours=1))
     Broadcast.objects.filter(pk=expired.pk).update(
         scheduled_at=None, expires_at=timezone.now() - timedelta(seconds=1)
     )
-    ActiveFactory(fire_and_forget=True)
+    ActiveFactory.create(fire_and_forget=True)
     assert inbox(client)["results"] == []
 
 
 def test_a_message_has_what_the_stream_sends_and_what_the_person_did(
     client: Client, reader: User
 ) -> None:
-    ActiveFactory(content="**Now**", priority=Priority.URGENT)
+    ActiveFactory.create(content="**Now**", priority=Priority.URGENT)
     [message] = inbox(client)["results"]
     assert message["html"].strip() == "<p><strong>Now</strong></p>"
     assert (message["priority"], message["seen_at"], message["read_at"]) == ("URGENT", None, None)
 
 
 def test_unread_come_first_then_newest(client: Client, reader: User) -> None:
-    old, middle, new = (ActiveFactory().pk for _ in range(3))
+    old, middle, new = (ActiveFactory.create().pk for _ in range(3))
     post(client, "read", broadcast_id=new)
     assert ids(inbox(client)) == [middle, old, new]
 
 
 def test_pages_show_everything_once(client: Client, reader: User) -> None:
-    sent = [ActiveFactory().pk for _ in range(9)]
+    sent = [ActiveFactory.create().pk for _ in range(9)]
     same = timezone.now()
     Broadcast.objects.filter(pk__in=sent[:5]).update(activated_at=same)
     post(client, "read", broadcast_ids=sent[1:6])
@@ -115,9 +116,9 @@ def test_pages_show_everything_once(client: Client, reader: User) -> None:
 def test_pages_miss_nothing_when_messages_arrive_and_are_read_between(
     client: Client, reader: User
 ) -> None:
-    sent = {ActiveFactory().pk for _ in range(6)}
+    sent = {ActiveFactory.create().pk for _ in range(6)}
     first = inbox(client, limit=2)
-    ActiveFactory()
+    ActiveFactory.create()
     post(client, "read", broadcast_ids=ids(first))
     rest = ids(client.get(first["next"]).json())
     following = client.get(first["next"]).json()["next"]
@@ -129,14 +130,14 @@ def test_pages_miss_nothing_when_messages_arrive_and_are_read_between(
 
 
 def test_the_next_page_keeps_the_filters(client: Client, reader: User) -> None:
-    wanted = {ActiveFactory(category="shop & more").pk for _ in range(3)}
-    ActiveFactory(category="other")
+    wanted = {ActiveFactory.create(category="shop & more").pk for _ in range(3)}
+    ActiveFactory.create(category="other")
     assert set(everything(client, category="shop & more", limit=1)) == wanted
 
 
 def test_the_inbox_is_filtered(client: Client, reader: User) -> None:
-    plain = ActiveFactory(title="Plain words").pk
-    urgent = ActiveFactory(priority=Priority.URGENT, content="the database moves").pk
+    plain = ActiveFactory.create(title="Plain words").pk
+    urgent = ActiveFactory.create(priority=Priority.URGENT, content="the database moves").pk
     post(client, "read", broadcast_id=plain)
     assert ids(inbox(client, state="unread")) == [urgent]
     assert ids(inbox(client, state="read")) == [plain]
@@ -174,7 +175,7 @@ def test_a_bad_query_is_a_400_that_names_it(
 @pytest.mark.parametrize("pk", [-1, 0, 10**40])
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-01-01"])
 def test_a_forged_cursor_breaks_nothing(client: Client, reader: User, pk: int, moment: str) -> None:
-    ActiveFactory()
+    ActiveFactory.create()
     inbox(client, cursor=forged([True, moment, pk]))
 
 
@@ -192,9 +193,9 @@ def test_the_inbox_costs_the_same_for_2_and_for_20(client: Client, reader: User)
     counts = []
     for more in (2, 18):
         for _ in range(more):
-            product = ProductFactory()
+            product = ProductFactory.create()
             product.subscribers.add(reader)
-            ActiveFactory(audience="PRODUCT", targets=[product.slug])
+            ActiveFactory.create(audience="PRODUCT", targets=[product.slug])
         with CaptureQueriesContext(connection) as queries:
             inbox(client)
         counts.append(len(queries))
@@ -208,7 +209,7 @@ def test_the_inbox_costs_the_same_for_2_and_for_20(client: Client, reader: User)
 def test_a_verb_stamps_the_receipt_of_this_person(
     client: Client, reader: User, verb: str, stamp: str
 ) -> None:
-    one, two = ActiveFactory(), ActiveFactory()
+    one, two = ActiveFactory.create(), ActiveFactory.create()
     response = post(client, verb, broadcast_ids=[one.pk, two.pk])
     unread = 2 if verb == "ack-visibility" else 0
     assert response.json() == {"count": 2, "unread": unread}
@@ -217,14 +218,14 @@ def test_a_verb_stamps_the_receipt_of_this_person(
 
 
 def test_saying_it_twice_changes_nothing(client: Client, reader: User) -> None:
-    broadcast = ActiveFactory()
+    broadcast = ActiveFactory.create()
     for _ in range(2):
         assert post(client, "read", broadcast_id=broadcast.pk).json() == {"count": 1, "unread": 0}
     assert Receipt.objects.count() == 1
 
 
 def test_what_is_dismissed_leaves_the_inbox(client: Client, reader: User) -> None:
-    broadcast = ActiveFactory()
+    broadcast = ActiveFactory.create()
     post(client, "dismiss", broadcast_id=broadcast.pk)
     assert inbox(client)["results"] == []
     assert post(client, "dismiss", broadcast_id=broadcast.pk).status_code == 404
@@ -232,7 +233,7 @@ def test_what_is_dismissed_leaves_the_inbox(client: Client, reader: User) -> Non
 
 def test_everything_is_read_at_once(client: Client, reader: User) -> None:
     for _ in range(3):
-        ActiveFactory()
+        ActiveFactory.create()
     response = client.post(f"{MESSAGES}/read-all")
     assert response.json() == {"count": 3, "unread": 0}
 
@@ -241,7 +242,7 @@ def test_everything_is_read_at_once(client: Client, reader: User) -> None:
 def test_somebody_elses_message_is_a_404_and_nothing_is_written(
     client: Client, reader: User, verb: str
 ) -> None:
-    mine, theirs = ActiveFactory(), selected(UserFactory())
+    mine, theirs = ActiveFactory.create(), selected(UserFactory.create())
     events = Event.objects.count()
     response = post(client, verb, broadcast_ids=[mine.pk, theirs.pk])
     assert response.status_code == 404

@@ -33,12 +33,14 @@ def found(client: Client, **query: Any) -> list[int]:
 
 
 def unknown_consumer() -> DeadLetter:
-    return DeadLetterFactory(source="nobody")
+    return DeadLetterFactory.create(source="nobody")
 
 
 def test_dead_letters_are_listed_newest_first_and_filtered(client: Client, boss: User) -> None:
-    relay = DeadLetterFactory(key="link-7", error="refused").pk
-    consumer = DeadLetterFactory(source="search", type="blog.post.published", topic="blog").pk
+    relay = DeadLetterFactory.create(key="link-7", error="refused").pk
+    consumer = DeadLetterFactory.create(
+        source="search", type="blog.post.published", topic="blog"
+    ).pk
     assert found(client) == [consumer, relay]
     assert found(client, source="search") == [consumer]
     assert found(client, type="link.expired") == [relay]
@@ -48,7 +50,7 @@ def test_dead_letters_are_listed_newest_first_and_filtered(client: Client, boss:
 
 
 def test_only_the_detail_carries_payload_and_stack_trace(client: Client, boss: User) -> None:
-    letter = DeadLetterFactory(payload={"data": 1}, traceback="Traceback …")
+    letter = DeadLetterFactory.create(payload={"data": 1}, traceback="Traceback …")
     [listed] = client.get(f"{DLT}/messages").json()["results"]
     body = client.get(f"{DLT}/messages/{letter.pk}").json()
     assert "payload" not in listed
@@ -66,7 +68,7 @@ def test_the_list_costs_the_same_for_2_and_for_20(client: Client, boss: User) ->
 
 
 def test_a_redrive_gives_the_event_back(client: Client, boss: User) -> None:
-    letter = DeadLetterFactory()
+    letter = DeadLetterFactory.create()
     response = client.post(f"{DLT}/redrive/{letter.pk}")
     assert response.status_code == 204
     assert Event.objects.pending().filter(event_id=letter.event_id).exists()
@@ -93,14 +95,14 @@ def test_redriving_all_lists_what_failed_and_why(client: Client, boss: User) -> 
 
 
 def test_redriving_all_keeps_to_the_filters(client: Client, boss: User) -> None:
-    DeadLetterFactory()
-    kept = DeadLetterFactory(type="blog.post.published")
+    DeadLetterFactory.create()
+    kept = DeadLetterFactory.create(type="blog.post.published")
     assert client.post(f"{DLT}/redrive-all?type=link.expired").json()["success_count"] == 1
     assert found(client) == [kept.pk]
 
 
 def test_a_purge_forgets_the_event(client: Client, boss: User) -> None:
-    letter = DeadLetterFactory()
+    letter = DeadLetterFactory.create()
     assert client.delete(f"{DLT}/purge/{letter.pk}").status_code == 204
     assert not Event.objects.exists()
     assert client.delete(f"{DLT}/purge/{letter.pk}").status_code == 404
@@ -128,7 +130,7 @@ def test_the_outbox_says_what_waits_and_who_leads(client: Client, boss: User) ->
     event = build_event("link.expired", "link-1", {})
     event.save()
     Event.objects.filter(pk=event.pk).update(created_at=now - timedelta(minutes=1))
-    DeadLetterFactory()
+    DeadLetterFactory.create()
     RelayLease.objects.create(
         name="relay", holder="one", since=now, until=now + timedelta(minutes=1), position=9
     )
@@ -159,7 +161,7 @@ REQUESTS = [
 def test_each_request_needs_its_own_permission(
     client: Client, needed: str, method: str, path: str
 ) -> None:
-    address = "/api/admin" + path.replace("{id}", str(DeadLetterFactory().pk))
+    address = "/api/admin" + path.replace("{id}", str(DeadLetterFactory.create().pk))
     others = {*PERMISSIONS, "outbox.view_event"} - {needed}
     for user, permitted in [(operator(*others), False), (operator(needed), True)]:
         client.force_login(user)
