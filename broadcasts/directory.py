@@ -1,10 +1,11 @@
 """Who belongs to an audience: asked of a backend by dotted path (`DIRECTORY_BACKEND`)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import pybreaker
@@ -16,6 +17,7 @@ from django.utils.module_loading import import_string
 from broadcasts.models import Audience, Product
 
 CHUNK = 1_000  # ids a query
+T = TypeVar("T")
 
 
 class UserServiceUnavailable(Exception):
@@ -70,10 +72,18 @@ class Directory(ABC):
 
 
 def existing_user_ids(ids: Iterable[str]) -> Iterator[int]:
-    numbers = [int(text) for text in ids if text.isascii() and text.isdigit()]
-    for start in range(0, len(numbers), CHUNK):
-        chunk = numbers[start : start + CHUNK]
+    for chunk in _chunks(_numbers(ids)):
         yield from User.objects.filter(pk__in=chunk, is_active=True).values_list("pk", flat=True)
+
+
+def _numbers(ids: Iterable[str]) -> list[int]:
+    """What may be an id: digits, and not more of them than a database takes."""
+    return [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+def _chunks(numbers: list[int]) -> Iterator[list[int]]:
+    for start in range(0, len(numbers), CHUNK):
+        yield numbers[start : start + CHUNK]
 
 
 class ModelDirectory(Directory):
@@ -92,17 +102,21 @@ class ModelDirectory(Directory):
     def sample(
         self, audience: str, targets: Sequence[str], search: str = "", limit: int = 20
     ) -> list[Person]:
-        people = self._people(audience, targets)
-        for word in search.split():
-            people = people.filter(
-                Q(username__icontains=word)
-                | Q(first_name__icontains=word)
-                | Q(last_name__icontains=word)
-            )
-        return [
-            Person(user.pk, user.username, user.get_full_name())
-            for user in people.order_by("username")[:limit]
-        ]
+        found: list[Person] = []
+        for people in self._parts(audience, targets):
+            for word in search.split():
+                people = people.filter(
+                    Q(username__icontains=word)
+                    | Q(first_name__icontains=word)
+                    | Q(last_name__icontains=word)
+                )
+            found += [
+                Person(user.pk, user.username, user.get_full_name())
+                for user in people.order_by("username")[: limit - len(found)]
+            ]
+            if len(found) == limit:
+                break
+        return found
 
     def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
         roles = user.groups.values_list("name", flat=True)
@@ -117,9 +131,16 @@ class ModelDirectory(Directory):
         if audience == Audience.PRODUCT:
             members = Product.subscribers.through.objects.filter(product__slug__in=targets)
             return people.filter(pk__in=members.values("user_id"))
-        if audience == Audience.SELECTED:
-            return people.filter(pk__in=[int(t) for t in targets[:CHUNK] if t.isdigit()])
         return people
+
+    def _parts(self, audience: str, targets: Sequence[str]) -> Iterator[QuerySet[User]]:
+        """The people in as many queries as their ids need."""
+        people = self._people(audience, targets)
+        if audience != Audience.SELECTED:
+            yield people
+            return
+        for chunk in _chunks(_numbers(targets)):
+            yield people.filter(pk__in=chunk)
 
 
 class HttpDirectory(Directory):
@@ -138,36 +159,56 @@ class HttpDirectory(Directory):
         self.breaker = pybreaker.CircuitBreaker(fail_max=5, reset_timeout=10)
 
     def targets(self, audience: str) -> list[Target]:
-        answer = self._get("targets", audience=audience)
-        return [Target(item["key"], item["name"]) for item in answer["targets"]]
+        def read(answer: Any) -> list[Target]:
+            return [Target(str(item["key"]), str(item["name"])) for item in answer["targets"]]
+
+        return self._get("targets", read, audience=audience)
 
     def count(self, audience: str, targets: Sequence[str]) -> int:
         if audience == Audience.SELECTED:
             return sum(1 for _ in existing_user_ids(targets))
-        return int(self._get("users/count", audience=audience, target=targets)["count"])
+
+        def read(answer: Any) -> int:
+            return int(answer["count"])
+
+        return self._get("users/count", read, audience=audience, target=targets)
 
     def sample(
         self, audience: str, targets: Sequence[str], search: str = "", limit: int = 20
     ) -> list[Person]:
         if audience == Audience.SELECTED:
             return ModelDirectory().sample(audience, targets, search, limit)
-        answer = self._get("users", audience=audience, target=targets, search=search, limit=limit)
-        return [Person(None, item["username"], item["name"]) for item in answer["users"]]
+
+        def read(answer: Any) -> list[Person]:
+            return [Person(None, item["username"], item["name"]) for item in answer["users"]]
+
+        asked = {"audience": audience, "target": targets, "search": search, "limit": limit}
+        return self._get("users", read, **asked)
 
     def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
-        answer = self._get(f"users/{user.username}/memberships")
-        return list(answer["roles"]), list(answer["products"])
+        def read(answer: Any) -> tuple[list[str], list[str]]:
+            return list(answer["roles"]), list(answer["products"])
 
-    def _get(self, path: str, **params: Any) -> Any:
+        stranger = {"roles": [], "products": []}
+        return self._get(f"users/{quote(user.username)}/memberships", read, missing=stranger)
+
+    def _get(self, path: str, read: Callable[[Any], T], missing: object = None, **params: Any) -> T:
+        """What `read` makes of the answer; of `missing`, if given, when the service says 404."""
         try:
-            return self.breaker.call(self._answer, path, params)
+            answer = self.breaker.call(self._answer, path, params, missing)
+            return read(answer)
         except pybreaker.CircuitBreakerError as error:
             raise UserServiceUnavailable("the user service failed repeatedly; waiting") from error
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+        except (httpx.HTTPError, ValueError) as error:
             raise UserServiceUnavailable(f"the user service does not answer: {error}") from error
+        except (KeyError, TypeError) as error:
+            message = f"the user service answers {path} with something else: {error!r}"
+            raise UserServiceUnavailable(message) from error
 
-    def _answer(self, path: str, params: dict[str, Any]) -> Any:
+    def _answer(self, path: str, params: dict[str, Any], missing: object) -> Any:
         response = self.client.get(path, params=params)
+        if response.status_code == httpx.codes.NOT_FOUND and missing is not None:
+            return missing
         response.raise_for_status()
         return response.json()
 

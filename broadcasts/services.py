@@ -14,6 +14,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Case, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -25,14 +26,28 @@ from broadcasts.directory import (
     get_directory,
 )
 from broadcasts.messages import message_of
-from broadcasts.models import Address, Audience, Broadcast, Receipt, ReceiptStatus, Status
+from broadcasts.models import (
+    Address,
+    Audience,
+    Broadcast,
+    BroadcastQuerySet,
+    Receipt,
+    ReceiptStatus,
+    Status,
+)
 from outbox.services import build_event, emit, emit_all
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 1_000  # recipients an event, and receipts a statement
 FIRE_AND_FORGET_SECONDS = 30
-UNREAD = [ReceiptStatus.PENDING, ReceiptStatus.DELIVERED, ReceiptStatus.SEEN]
+DIRECTORY_PAUSE = 5  # seconds before a directory that was down is asked again
+UNREAD = [
+    ReceiptStatus.PENDING,
+    ReceiptStatus.DELIVERED,
+    ReceiptStatus.SEEN,
+    ReceiptStatus.FAILED,
+]
 
 
 class InvalidTransition(Exception):
@@ -132,6 +147,7 @@ def send(
         _refuse_empty(broadcast)
     with transaction.atomic():
         _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
+        broadcast.refresh_from_db()  # another operator may have edited it since it was read here
         _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
     if moment <= now:
         activate(broadcast, only_small=True)
@@ -157,17 +173,17 @@ def activate(broadcast: Broadcast, *, only_small: bool = False) -> None:
     try:
         _activate(broadcast, only_small=only_small)
     except UserServiceUnavailable as error:
-        _record_failure(broadcast, error, final=False)
+        _record_failure(broadcast, error, counts=False)
     except InvalidTransition:
         logger.debug("Broadcast %s went another way meanwhile", broadcast.pk)
+        _show_outcome(broadcast)
     except Exception as error:  # recorded on its row: one broadcast must not stop the batch
         logger.exception("Broadcast %s could not be activated", broadcast.pk)
-        _record_failure(broadcast, error, final=broadcast.attempts + 1 >= _max_attempts())
+        _record_failure(broadcast, error, counts=True)
 
 
 def _activate(broadcast: Broadcast, *, only_small: bool) -> None:
-    now = timezone.now()
-    if broadcast.expires_at and broadcast.expires_at <= now:
+    if _is_past(broadcast):
         waiting = [Status.SCHEDULED, Status.IN_PROGRESS]
         _finish(broadcast, waiting, Status.EXPIRED, "broadcast.expired")
     elif broadcast.audience != Audience.SELECTED:
@@ -175,11 +191,17 @@ def _activate(broadcast: Broadcast, *, only_small: bool) -> None:
         _publish(broadcast, [Status.SCHEDULED], targeted)
     else:
         if broadcast.status == Status.SCHEDULED:
-            _transition(broadcast, [Status.SCHEDULED], Status.IN_PROGRESS)
+            with transaction.atomic():
+                _transition(broadcast, [Status.SCHEDULED], Status.IN_PROGRESS)
+                _emit(broadcast, "broadcast.preparing", {})
         if only_small and len(broadcast.targets) > CHUNK:
             return
         if _prepare(broadcast):
             _publish(broadcast, [Status.IN_PROGRESS], broadcast.receipts.count())
+
+
+def _is_past(broadcast: Broadcast) -> bool:
+    return bool(broadcast.expires_at and broadcast.expires_at <= timezone.now())
 
 
 def _prepare(broadcast: Broadcast) -> bool:
@@ -200,6 +222,8 @@ def _prepare(broadcast: Broadcast) -> bool:
 
 
 def _publish(broadcast: Broadcast, allowed: Sequence[str], targeted: int) -> None:
+    if _is_past(broadcast):  # while it was prepared
+        return _finish(broadcast, allowed, Status.EXPIRED, "broadcast.expired")
     now = timezone.now()
     status = Status.SENT if broadcast.fire_and_forget else Status.ACTIVE
     changes: dict[str, Any] = {"activated_at": now, "targeted": targeted, "last_error": ""}
@@ -215,6 +239,7 @@ def _publish(broadcast: Broadcast, allowed: Sequence[str], targeted: int) -> Non
             f"broadcast.{'sent' if broadcast.fire_and_forget else 'activated'}",
             message_of(broadcast),
         )
+    return None
 
 
 def cancel(broadcast: Broadcast, reason: str = "") -> Broadcast:
@@ -246,13 +271,28 @@ def retry(broadcast: Broadcast) -> Broadcast:
     return broadcast
 
 
-def activate_due() -> int:
-    """Everything that is due or was left unfinished; how many were looked at."""
-    now = timezone.now()
-    waiting = [*Broadcast.objects.due(now), *Broadcast.objects.resumable(now)]
-    for broadcast in waiting:
-        activate(broadcast)
-    return len(waiting)
+def activate_due(*, only_small: bool = False) -> int:
+    """Everything that is due, the most urgent first; how many were looked at.
+
+    With `only_small` a large selected audience is left IN_PROGRESS, so that no other has to wait.
+    """
+    due = Broadcast.objects.due(timezone.now()).order_by("-priority", "scheduled_at", "pk")
+    return _activate_each(due, only_small=only_small)
+
+
+def resume() -> int:
+    """Everything that was left in preparation, the most urgent first; how many were looked at."""
+    left = Broadcast.objects.resumable(timezone.now()).order_by("-priority", "scheduled_at", "pk")
+    return _activate_each(left, only_small=False)
+
+
+def _activate_each(waiting: BroadcastQuerySet, *, only_small: bool) -> int:
+    """One at a time, fresh: targets may be many, and others work on the same rows."""
+    pks = list(waiting.values_list("pk", flat=True))
+    for pk in pks:
+        if broadcast := Broadcast.objects.filter(pk=pk).first():
+            activate(broadcast, only_small=only_small)
+    return len(pks)
 
 
 def expire_overdue() -> int:
@@ -271,9 +311,13 @@ def expire_overdue() -> int:
 
 def mark_failed(broadcast_id: int, error: str) -> None:
     """Its event was parked: it reached nobody. In the caller's transaction."""
-    Broadcast.objects.filter(pk=broadcast_id, status__in=[Status.ACTIVE, Status.SENT]).update(
-        status=Status.FAILED, last_error=error, updated_at=timezone.now()
-    )
+    published = Broadcast.objects.filter(pk=broadcast_id, status__in=[Status.ACTIVE, Status.SENT])
+    changes = {"status": Status.FAILED, "last_error": error, "updated_at": timezone.now()}
+    if not published.update(**changes):
+        return
+    # A key of its own: behind the parked event of the broadcast's key nothing is published.
+    data = {"broadcast_id": broadcast_id, "error": error}
+    emit("broadcast.failed", key=f"broadcast-{broadcast_id}-failed", data=data)
     Receipt.objects.filter(broadcast_id=broadcast_id, status=ReceiptStatus.PENDING).update(
         status=ReceiptStatus.FAILED
     )
@@ -282,9 +326,9 @@ def mark_failed(broadcast_id: int, error: str) -> None:
 def mark_redriven(broadcast_id: int) -> None:
     """Its event goes out again: put right what `mark_failed` marked."""
     failed = Broadcast.objects.filter(pk=broadcast_id, status=Status.FAILED)
-    changes = {"last_error": "", "updated_at": timezone.now()}
-    failed.filter(fire_and_forget=False).update(status=Status.ACTIVE, **changes)
-    failed.filter(fire_and_forget=True).update(status=Status.SENT, **changes)
+    before = Case(When(fire_and_forget=True, then=Value(Status.SENT)), default=Value(Status.ACTIVE))
+    if not failed.update(status=before, last_error="", updated_at=timezone.now()):
+        return  # cancelled meanwhile: its receipts stay as they are
     Receipt.objects.filter(broadcast_id=broadcast_id, status=ReceiptStatus.FAILED).update(
         status=ReceiptStatus.PENDING
     )
@@ -295,6 +339,8 @@ def _finish(
 ) -> None:
     with transaction.atomic():
         was = _transition(broadcast, allowed, status, finished_at=timezone.now(), **changes)
+        # Whoever read it before somebody else sent it must take it off the screens all the same.
+        broadcast.refresh_from_db()
         broadcast.receipts.filter(status__in=UNREAD).update(status=ReceiptStatus.SUPERSEDED)
         data = {"broadcast_id": broadcast.pk, "reason": status.value}
         if was in (Status.ACTIVE, Status.FAILED) and broadcast.activated_at:
@@ -322,27 +368,34 @@ def _transition(
     return str(was)
 
 
-def _record_failure(broadcast: Broadcast, error: Exception, *, final: bool) -> None:
-    waiting = [Status.SCHEDULED, Status.IN_PROGRESS]
-    broadcast.refresh_from_db(fields=["status", "attempts"])
-    attempts = broadcast.attempts + 1
-    changes = {
+def _record_failure(broadcast: Broadcast, error: Exception, *, counts: bool) -> None:
+    """Try again later; FAILED after the allowed attempts, of which an outage `counts` as none."""
+    row = Broadcast.objects.filter(
+        pk=broadcast.pk, status__in=[Status.SCHEDULED, Status.IN_PROGRESS]
+    )
+    attempts = (row.values_list("attempts", flat=True).first() or 0) + counts
+    pause = min(2**attempts, 60) if counts else DIRECTORY_PAUSE
+    changes: dict[str, Any] = {
         "attempts": attempts,
         "last_error": str(error) or type(error).__name__,
-        "next_attempt_at": timezone.now() + timedelta(seconds=min(2**attempts, 60)),
+        "next_attempt_at": timezone.now() + timedelta(seconds=pause),
+        "updated_at": timezone.now(),
     }
-    status = Status.FAILED if final else Status(broadcast.status)
+    final = counts and attempts >= settings.BROADCAST_MAX_ATTEMPTS
     with transaction.atomic():
-        moved = Broadcast.objects.filter(
-            pk=broadcast.pk, status=broadcast.status, status__in=waiting
-        ).update(status=status, updated_at=timezone.now(), **changes)
-        if moved and final:
+        if final:
+            changes["status"] = Status.FAILED
+        if row.update(**changes) and final:
             _emit(broadcast, "broadcast.failed", {"error": changes["last_error"]})
-    broadcast.refresh_from_db(fields=["status", *changes])
+    _show_outcome(broadcast)
 
 
-def _max_attempts() -> int:
-    return int(settings.BROADCAST_MAX_ATTEMPTS)
+def _show_outcome(broadcast: Broadcast) -> None:
+    """Let the instance say what became of its row, unless that is gone."""
+    fields = ("status", "attempts", "last_error", "next_attempt_at", "activated_at", "targeted")
+    for row in Broadcast.objects.filter(pk=broadcast.pk).values(*fields):
+        for name in fields:
+            setattr(broadcast, name, row[name])
 
 
 def _channels(broadcast: Broadcast) -> list[str]:
@@ -378,6 +431,10 @@ def _emit(broadcast: Broadcast, event: str, data: dict[str, Any]) -> None:
 
 def _emit_addressed(broadcast: Broadcast, event: str, data: dict[str, Any]) -> None:
     """One event for at most CHUNK channels, so that the writes do not grow with the audience."""
+    key = f"broadcast-{broadcast.pk}"
+    told = False
     for channels in _channel_chunks(broadcast):
-        key = f"broadcast-{broadcast.pk}"
         emit_all([build_event(event, key, data, channels, broadcast.priority)])
+        told = True
+    if not told:  # nobody is left of its audience; what happened is still told
+        _emit(broadcast, event, data)

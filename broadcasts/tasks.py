@@ -3,7 +3,7 @@
 from django.utils import timezone
 
 from broadcasts.models import Broadcast, Status
-from broadcasts.services import activate_due, expire_overdue
+from broadcasts.services import activate_due, expire_overdue, resume
 from jobs.registry import periodic, worker
 
 LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
@@ -14,9 +14,21 @@ class BroadcastClock:
     """Send and end broadcasts at their very moment."""
 
     def step(self) -> float:
-        activate_due()
+        activate_due(only_small=True)
         expire_overdue()
         return seconds_until_next()
+
+    def stop(self) -> None:
+        pass
+
+
+@worker("BROADCAST_PREPARATION")
+class BroadcastPreparation:
+    """Prepare large audiences, beside the clock so that nothing due waits for them."""
+
+    def step(self) -> float:
+        resume()
+        return LONGEST_SLEEP
 
     def stop(self) -> None:
         pass
@@ -38,7 +50,7 @@ def seconds_until_next() -> float:
 @periodic("BROADCAST_ACTIVATION", every="60s")
 def process_scheduled_broadcasts() -> int:
     """Send what is due and was missed, and go on with what was left in preparation."""
-    return activate_due()
+    return activate_due() + resume()
 
 
 @periodic("BROADCAST_EXPIRATION", every="60s")

@@ -1,0 +1,97 @@
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from broadcasts.models import Broadcast, Status
+from broadcasts.services import send
+from broadcasts.tasks import (
+    LONGEST_SLEEP,
+    process_expired_broadcasts,
+    process_scheduled_broadcasts,
+    seconds_until_next,
+)
+from outbox.models import Event
+from tests.conftest import Spawn
+from tests.factories import ActiveFactory, DraftFactory, UserFactory
+from tests.live import database_of
+from tests.processes import Environment
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.django_db
+
+GENEROUS = timedelta(seconds=2)  # a benchmark says how late it really is
+
+
+def test_nothing_to_do_is_looked_for_again_soon() -> None:
+    assert seconds_until_next() == LONGEST_SLEEP
+
+
+def test_the_clock_sleeps_until_the_next_moment() -> None:
+    UserFactory()
+    now = timezone.now()
+    send(DraftFactory(), now + timedelta(seconds=30))
+    with time_machine.travel(now + timedelta(seconds=29), tick=False):
+        assert seconds_until_next() == pytest.approx(1, abs=0.01)
+
+
+def test_the_clock_sleeps_until_the_next_expiry() -> None:
+    UserFactory()
+    now = timezone.now()
+    ActiveFactory(expires_at=now + timedelta(seconds=30))
+    with time_machine.travel(now + timedelta(seconds=29.5), tick=False):
+        assert seconds_until_next() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_broadcast_goes_out_at_its_moment_and_not_before() -> None:
+    UserFactory()
+    moment = timezone.now() + timedelta(minutes=5)
+    broadcast = send(DraftFactory(), moment)
+    with time_machine.travel(moment - timedelta(milliseconds=1), tick=False):
+        assert process_scheduled_broadcasts() == 0
+    with time_machine.travel(moment, tick=False):
+        assert process_scheduled_broadcasts() == 1
+    broadcast.refresh_from_db()
+    assert (broadcast.status, broadcast.activated_at) == (Status.ACTIVE, moment)
+
+
+def test_a_broadcast_ends_at_its_expiry_and_not_before() -> None:
+    UserFactory()
+    end = timezone.now() + timedelta(minutes=5)
+    broadcast = ActiveFactory(expires_at=end)
+    with time_machine.travel(end - timedelta(milliseconds=1), tick=False):
+        assert process_expired_broadcasts() == 0
+    with time_machine.travel(end, tick=False):
+        assert process_expired_broadcasts() == 1
+    broadcast.refresh_from_db()
+    assert broadcast.status == Status.EXPIRED
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True)
+def test_a_scheduled_broadcast_is_sent_and_ended_on_time(
+    spawn: Spawn, live_database: Environment
+) -> None:
+    relay = spawn(["relay"], live_database)
+    wait_until(lambda: "BROADCAST_CLOCK started" in relay.output())
+    with database_of(live_database):
+        UserFactory()
+        moment = timezone.now() + timedelta(seconds=3)
+        end = moment + timedelta(seconds=2)
+        broadcast = send(DraftFactory(expires_at=end), moment)
+        wait_until(lambda: Broadcast.objects.filter(status=Status.EXPIRED))
+        broadcast.refresh_from_db()
+        event = wait_until(
+            lambda: Event.objects.published().filter(type="broadcast.activated").first()
+        )
+    assert broadcast.activated_at
+    assert broadcast.finished_at
+    assert event.published_at
+    for name, late in {
+        "activated": broadcast.activated_at - moment,
+        "published": event.published_at - moment,
+        "expired": broadcast.finished_at - end,
+    }.items():
+        print(f"{name} {late.total_seconds() * 1000:.0f} ms late")
+        assert timedelta() <= late < GENEROUS
