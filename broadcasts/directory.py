@@ -129,8 +129,8 @@ class ModelDirectory(Directory):
             members = User.groups.through.objects.filter(group__name__in=targets)
             return people.filter(pk__in=members.values("user_id"))
         if audience == Audience.PRODUCT:
-            members = Product.subscribers.through.objects.filter(product__slug__in=targets)
-            return people.filter(pk__in=members.values("user_id"))
+            subscribed = Product.subscribers.through.objects.filter(product__slug__in=targets)
+            return people.filter(pk__in=subscribed.values("user_id"))
         return people
 
     def _parts(self, audience: str, targets: Sequence[str]) -> Iterator[QuerySet[User]]:
@@ -189,7 +189,7 @@ class HttpDirectory(Directory):
         def read(answer: Any) -> tuple[list[str], list[str]]:
             return list(answer["roles"]), list(answer["products"])
 
-        stranger = {"roles": [], "products": []}
+        stranger: dict[str, list[str]] = {"roles": [], "products": []}
         return self._get(f"users/{quote(user.username)}/memberships", read, missing=stranger)
 
     def _get(self, path: str, read: Callable[[Any], T], missing: object = None, **params: Any) -> T:

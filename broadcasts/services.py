@@ -8,10 +8,10 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Case, Value, When
@@ -64,7 +64,7 @@ def compose(sender: AbstractUser | None, **fields: Any) -> Broadcast:
 
 def draft(sender: AbstractUser | None, **fields: Any) -> Broadcast:
     """Neither checked nor saved."""
-    broadcast = Broadcast(sender=sender, **fields)
+    broadcast = Broadcast(sender=cast("User | None", sender), **fields)
     if sender and not broadcast.sender_name:
         broadcast.sender_name = sender.get_full_name() or sender.username
     return broadcast

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import dj_database_url
 from django.db import connections
@@ -15,8 +16,9 @@ def database_of(env: Environment) -> Iterator[None]:
     before = connections["default"]
     after = before.copy()
     url = dj_database_url.parse(env["DATABASE_URL"])
+    where: dict[str, Any] = dict(url)
     names = ("NAME", "USER", "PASSWORD", "HOST", "PORT")
-    after.settings_dict |= {name: url[name] for name in names}
+    after.settings_dict |= {name: where[name] for name in names}
     connections["default"] = after
     try:
         yield

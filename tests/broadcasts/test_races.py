@@ -38,18 +38,18 @@ def winners(outcomes: list[Any]) -> int:
 
 @pytest.mark.parametrize("audience", ["ALL", "SELECTED"])
 def test_two_that_send_at_once_send_once(audience: str) -> None:
-    reader = UserFactory()
+    reader = UserFactory.create()
     targets = [str(reader.pk)] if audience == "SELECTED" else []
     for _ in range(ROUNDS):
-        broadcast = DraftFactory(audience=audience, targets=targets)
+        broadcast = DraftFactory.create(audience=audience, targets=targets)
         assert winners(race(*[fresh(send, broadcast)] * 2 + [fresh(send, broadcast)])) == 1
         assert types(broadcast).count("broadcast.activated") == 1
 
 
 def test_sending_and_cancelling_at_once_ends_consistently() -> None:
-    UserFactory()
+    UserFactory.create()
     for _ in range(ROUNDS):
-        broadcast = DraftFactory()
+        broadcast = DraftFactory.create()
         outcomes = race(fresh(send, broadcast), fresh(cancel, broadcast))
         assert not isinstance(outcomes[1], InvalidTransition)  # a cancel is never refused here
         broadcast.refresh_from_db()
@@ -62,9 +62,9 @@ def test_sending_and_cancelling_at_once_ends_consistently() -> None:
 
 
 def test_cancelling_and_expiring_at_once_have_one_winner() -> None:
-    UserFactory()
+    UserFactory.create()
     for _ in range(ROUNDS):
-        broadcast = ActiveFactory(expires_at=timezone.now() + timedelta(hours=1))
+        broadcast = ActiveFactory.create(expires_at=timezone.now() + timedelta(hours=1))
         assert winners(race(fresh(cancel, broadcast), fresh(expire, broadcast))) == 1
         ends = [t for t in types(broadcast) if t in ("broadcast.cancelled", "broadcast.expired")]
         broadcast.refresh_from_db()
@@ -72,8 +72,8 @@ def test_cancelling_and_expiring_at_once_have_one_winner() -> None:
 
 
 def test_clocks_of_several_processes_send_what_is_due_once() -> None:
-    UserFactory()
-    made = [send(DraftFactory(), timezone.now() + timedelta(hours=1)) for _ in range(10)]
+    UserFactory.create()
+    made = [send(DraftFactory.create(), timezone.now() + timedelta(hours=1)) for _ in range(10)]
     Broadcast.objects.update(scheduled_at=timezone.now())
     race(activate_due, activate_due, activate_due)
     for broadcast in made:
@@ -83,7 +83,7 @@ def test_clocks_of_several_processes_send_what_is_due_once() -> None:
 def test_two_preparations_of_one_audience_write_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "CHUNK", 10)
     users = User.objects.bulk_create(User(username=f"p-{n}") for n in range(95))
-    broadcast = send(DraftFactory(audience="SELECTED", targets=[str(u.pk) for u in users]))
+    broadcast = send(DraftFactory.create(audience="SELECTED", targets=[str(u.pk) for u in users]))
     assert broadcast.status == Status.IN_PROGRESS
     race(resume, resume, resume)
     resume()
@@ -99,7 +99,9 @@ def test_a_cancel_during_preparation_leaves_nobody_waiting(
     monkeypatch.setattr(services, "CHUNK", 5)
     users = User.objects.bulk_create(User(username=f"p-{n}") for n in range(100))
     for _ in range(ROUNDS // 2):
-        broadcast = send(DraftFactory(audience="SELECTED", targets=[str(u.pk) for u in users]))
+        broadcast = send(
+            DraftFactory.create(audience="SELECTED", targets=[str(u.pk) for u in users])
+        )
         race(resume, fresh(cancel, broadcast))
         broadcast.refresh_from_db()
         left = Receipt.objects.filter(broadcast=broadcast).exclude(status="SUPERSEDED")

@@ -31,12 +31,12 @@ LATER = NOON + timedelta(minutes=5)
 
 @pytest.fixture
 def reader() -> User:
-    return UserFactory()
+    return UserFactory.create()
 
 
 @pytest.fixture
 def broadcast(reader: User) -> Broadcast:
-    return ActiveFactory()
+    return ActiveFactory.create()
 
 
 def receipt_of(user: User) -> Receipt:
@@ -98,15 +98,15 @@ def test_a_receipt_for_everyone_appears_when_something_happens(
 
 
 def test_the_receipt_of_a_selected_person_is_the_one_that_was_there(reader: User) -> None:
-    broadcast = ActiveFactory(audience="SELECTED", targets=[str(reader.pk)])
+    broadcast = ActiveFactory.create(audience="SELECTED", targets=[str(reader.pk)])
     pk = receipt_of(reader).pk
     record_deliveries(broadcast.pk, [reader.pk], NOON)
     assert (receipt_of(reader).pk, receipt_of(reader).status) == (pk, "DELIVERED")
 
 
 def test_what_was_cancelled_keeps_what_happened(reader: User) -> None:
-    other = UserFactory()
-    broadcast = ActiveFactory(audience="SELECTED", targets=[str(reader.pk), str(other.pk)])
+    other = UserFactory.create()
+    broadcast = ActiveFactory.create(audience="SELECTED", targets=[str(reader.pk), str(other.pk)])
     mark_read(reader, [broadcast.pk])
     record_deliveries(broadcast.pk, [other.pk], NOON)
     cancel(broadcast)
@@ -126,7 +126,7 @@ def test_a_delivery_told_after_the_cancel_counts_but_waits_for_nobody(
 def test_people_and_broadcasts_that_are_gone_are_passed_over(
     broadcast: Broadcast, reader: User
 ) -> None:
-    gone = UserFactory()
+    gone = UserFactory.create()
     ids = [gone.pk, reader.pk]
     gone.delete()
     record_deliveries(broadcast.pk, ids, NOON)
@@ -147,9 +147,9 @@ def test_the_deletion_of_a_person_takes_their_receipt_not_the_target(
 def test_somebody_elses_message_is_not_in_the_inbox_and_nothing_is_written(
     verb: Any, broadcast: Broadcast, reader: User
 ) -> None:
-    role = GroupFactory()
-    role.user_set.add(UserFactory())
-    theirs = ActiveFactory(audience="ROLE", targets=[role.name])
+    role = GroupFactory.create()
+    role.user_set.add(UserFactory.create())
+    theirs = ActiveFactory.create(audience="ROLE", targets=[role.name])
     events = Event.objects.count()
     with pytest.raises(NotInInbox, match=str(theirs.pk)):
         verb(reader, [broadcast.pk, theirs.pk])
@@ -157,34 +157,34 @@ def test_somebody_elses_message_is_not_in_the_inbox_and_nothing_is_written(
 
 
 def test_who_is_not_addressed_has_it_in_no_inbox(reader: User) -> None:
-    ActiveFactory(audience="SELECTED", targets=[str(UserFactory().pk)])
+    ActiveFactory.create(audience="SELECTED", targets=[str(UserFactory.create().pk)])
     assert not inbox_of(reader).exists()
     assert mark_all_read(reader) == 0
 
 
 def test_a_receipt_does_not_address(reader: User) -> None:
     """Who once got something by a role, and has left it, has lost it."""
-    role = GroupFactory()
+    role = GroupFactory.create()
     role.user_set.add(reader)
-    broadcast = ActiveFactory(audience="ROLE", targets=[role.name])
+    broadcast = ActiveFactory.create(audience="ROLE", targets=[role.name])
     mark_read(reader, [broadcast.pk])
     role.user_set.remove(reader)
     assert not inbox_of(reader).exists()
 
 
 def test_an_inbox_is_as_wide_as_the_channels_of_its_person(reader: User) -> None:
-    role = GroupFactory()
+    role = GroupFactory.create()
     role.user_set.add(reader)
     made = [
-        ActiveFactory(),
-        ActiveFactory(audience="ROLE", targets=[role.name]),
-        ActiveFactory(audience="SELECTED", targets=[str(reader.pk)]),
+        ActiveFactory.create(),
+        ActiveFactory.create(audience="ROLE", targets=[role.name]),
+        ActiveFactory.create(audience="SELECTED", targets=[str(reader.pk)]),
     ]
     assert set(inbox_of(reader)) == set(made)
 
 
 def test_another_persons_receipt_shows_in_no_inbox(broadcast: Broadcast, reader: User) -> None:
-    other = UserFactory()
+    other = UserFactory.create()
     mark_read(other, [broadcast.pk])
     dismiss(other, [broadcast.pk])
     assert inbox_of(reader).get().read_at is None
@@ -199,7 +199,7 @@ def test_reading_tells_the_persons_other_screens_once(broadcast: Broadcast, read
 
 
 def test_reading_all_marks_what_is_unread(broadcast: Broadcast, reader: User) -> None:
-    ActiveFactory()
+    ActiveFactory.create()
     mark_read(reader, [broadcast.pk])
     assert mark_all_read(reader) == 1
     assert mark_all_read(reader) == 0
@@ -229,7 +229,7 @@ def test_a_rate_is_never_above_one_when_people_join_later() -> None:
 
 
 def test_statistics_of_many_are_one_query(reader: User, django_assert_num_queries: Any) -> None:
-    made = [ActiveFactory() for _ in range(5)]
+    made = [ActiveFactory.create() for _ in range(5)]
     mark_read(reader, [made[0].pk])
     with django_assert_num_queries(1):
         counted = statistics_of(made)
@@ -251,7 +251,7 @@ def test_five_thousand_deliveries_are_a_statement_a_thousand(
 def test_reading_much_costs_no_more_statements_than_reading_one(
     reader: User, django_assert_max_num_queries: Any
 ) -> None:
-    made = [ActiveFactory().pk for _ in range(30)]
+    made = [ActiveFactory.create().pk for _ in range(30)]
     with django_assert_max_num_queries(20):
         mark_read(reader, made)
 
@@ -261,7 +261,7 @@ def test_nodes_that_tell_of_the_same_people_do_not_lock_each_other_out() -> None
     users = User.objects.bulk_create(User(username=f"p-{n}") for n in range(500))
     ids = [user.pk for user in users]
     for _ in range(4):
-        pk = ActiveFactory().pk
+        pk = ActiveFactory.create().pk
         told = [
             lambda pk=pk: record_deliveries(pk, ids, NOON),
             lambda pk=pk: record_deliveries(pk, ids[::-1], LATER),

@@ -9,7 +9,12 @@ from django.test import override_settings
 from django.utils import timezone
 
 from broadcasts import services
-from broadcasts.directory import ModelDirectory, UserServiceUnavailable, get_directory
+from broadcasts.directory import (
+    ModelDirectory,
+    UserServiceUnavailable,
+    existing_user_ids,
+    get_directory,
+)
 from broadcasts.models import Address, Broadcast, Receipt, Status
 from broadcasts.receipts import inbox_of, mark_read
 from broadcasts.services import (
@@ -61,7 +66,7 @@ def directory() -> Iterator[UnreliableDirectory]:
 
 @pytest.fixture
 def reader() -> User:
-    return UserFactory()
+    return UserFactory.create()
 
 
 def people(count: int) -> list[str]:
@@ -83,7 +88,7 @@ def types(broadcast: Broadcast) -> list[str]:
 def in_status(status: Status, **fields: Any) -> Broadcast:
     """A row as its services would have left it."""
     now = timezone.now()
-    broadcast = DraftFactory(**fields)
+    broadcast = DraftFactory.create(**fields)
     moments = {
         "scheduled_at": None if status == Status.DRAFT else now - SOON,
         "activated_at": now if status in (Status.ACTIVE, Status.SENT) else None,
@@ -155,20 +160,20 @@ def test_activation_touches_only_what_waits(status: Status) -> None:
 
 @pytest.mark.usefixtures("reader")
 def test_a_refused_transition_says_what_stands_in_its_way() -> None:
-    broadcast = ActiveFactory()
+    broadcast = ActiveFactory.create()
     with pytest.raises(InvalidTransition, match="Active"):
         send(broadcast)
 
 
 def test_a_deleted_broadcast_cannot_be_sent(reader: User) -> None:
-    broadcast = DraftFactory()
+    broadcast = DraftFactory.create()
     Broadcast.objects.all().delete()
     with pytest.raises(InvalidTransition, match="deleted"):
         send(broadcast)
 
 
 def test_the_end_of_a_broadcast_moves_its_time_of_change(reader: User) -> None:
-    broadcast = ActiveFactory()
+    broadcast = ActiveFactory.create()
     Broadcast.objects.update(updated_at=timezone.now() - SOON)
     broadcast = cancel(Broadcast.objects.get(), "a mistake")
     broadcast.refresh_from_db()
@@ -182,7 +187,7 @@ def test_the_end_of_a_broadcast_moves_its_time_of_change(reader: User) -> None:
 
 def test_everyone_is_one_event_and_no_receipt(django_assert_max_num_queries: Any) -> None:
     people(50)
-    broadcast = DraftFactory()
+    broadcast = DraftFactory.create()
     with django_assert_max_num_queries(25):
         send(broadcast)
     (event,) = addressed(broadcast)
@@ -198,11 +203,11 @@ def test_everyone_is_one_event_and_no_receipt(django_assert_max_num_queries: Any
 def test_several_channels_are_one_event_so_that_nobody_gets_it_twice(
     reader: User, audience: str, factory: Any
 ) -> None:
-    first, second = factory(), factory()
+    first, second = factory.create(), factory.create()
     keys = [getattr(one, "name" if audience == "ROLE" else "slug") for one in (first, second)]
     for one in (first, second):
         getattr(one, "user_set" if audience == "ROLE" else "subscribers").add(reader)
-    broadcast = ActiveFactory(audience=audience, targets=keys)
+    broadcast = ActiveFactory.create(audience=audience, targets=keys)
     (event,) = addressed(broadcast)
     assert event.channels == [f"{audience.lower()}-{key}" for key in keys]
     assert (broadcast.targeted, Receipt.objects.count()) == (1, 0)
@@ -211,7 +216,7 @@ def test_several_channels_are_one_event_so_that_nobody_gets_it_twice(
 
 def test_selected_people_are_receipts_and_an_event_a_thousand() -> None:
     targets = people(2_001)
-    broadcast = send(DraftFactory(audience="SELECTED", targets=targets))
+    broadcast = send(DraftFactory.create(audience="SELECTED", targets=targets))
     assert broadcast.status == Status.IN_PROGRESS
     resume()
     broadcast.refresh_from_db()
@@ -224,7 +229,7 @@ def test_selected_people_are_receipts_and_an_event_a_thousand() -> None:
 
 
 def test_few_selected_people_have_it_at_once(reader: User) -> None:
-    broadcast = ActiveFactory(audience="SELECTED", targets=[str(reader.pk)])
+    broadcast = ActiveFactory.create(audience="SELECTED", targets=[str(reader.pk)])
     assert broadcast.status == Status.ACTIVE
     assert types(broadcast) == [
         "broadcast.scheduled",
@@ -234,9 +239,9 @@ def test_few_selected_people_have_it_at_once(reader: User) -> None:
 
 
 def test_who_was_deleted_or_shut_out_since_it_was_written_is_left_out(reader: User) -> None:
-    gone, out = UserFactory(), UserFactory()
+    gone, out = UserFactory.create(), UserFactory.create()
     targets = [str(user.pk) for user in (reader, gone, out)]
-    broadcast = DraftFactory(audience="SELECTED", targets=targets)
+    broadcast = DraftFactory.create(audience="SELECTED", targets=targets)
     gone.delete()
     User.objects.filter(pk=out.pk).update(is_active=False)
     send(broadcast)
@@ -245,8 +250,8 @@ def test_who_was_deleted_or_shut_out_since_it_was_written_is_left_out(reader: Us
 
 
 def test_what_happened_is_told_even_when_nobody_is_left() -> None:
-    gone = UserFactory()
-    broadcast = DraftFactory(audience="SELECTED", targets=[str(gone.pk)])
+    gone = UserFactory.create()
+    broadcast = DraftFactory.create(audience="SELECTED", targets=[str(gone.pk)])
     gone.delete()
     send(broadcast, allow_empty=True)
     assert (broadcast.status, broadcast.targeted) == (Status.ACTIVE, 0)
@@ -254,25 +259,25 @@ def test_what_happened_is_told_even_when_nobody_is_left() -> None:
 
 
 def test_the_priority_of_a_broadcast_is_that_of_its_event(reader: User) -> None:
-    broadcast = ActiveFactory(priority=Priority.URGENT)
+    broadcast = ActiveFactory.create(priority=Priority.URGENT)
     assert addressed(broadcast)[0].priority == Priority.URGENT
 
 
 def test_fire_and_forget_is_kept_in_no_inbox(reader: User) -> None:
-    broadcast = ActiveFactory(fire_and_forget=True)
+    broadcast = ActiveFactory.create(fire_and_forget=True)
     assert (broadcast.status, types(broadcast)[-1]) == (Status.SENT, "broadcast.sent")
     assert not inbox_of(reader).exists()
 
 
 def test_sending_reads_what_another_operator_edited_meanwhile(reader: User) -> None:
-    stale = DraftFactory()
+    stale = DraftFactory.create()
     edit(Broadcast.objects.get(), title="Corrected")
     send(stale)
     assert addressed(stale)[0].data["title"] == "Corrected"
 
 
 def test_an_edit_never_revives_what_was_sent(reader: User) -> None:
-    stale = DraftFactory()
+    stale = DraftFactory.create()
     send(Broadcast.objects.get())
     with pytest.raises(InvalidTransition):
         edit(stale, title="Too late")
@@ -281,7 +286,7 @@ def test_an_edit_never_revives_what_was_sent(reader: User) -> None:
 
 
 def test_a_duplicate_is_a_draft_without_moments(reader: User) -> None:
-    original = ActiveFactory(priority=Priority.HIGH, expires_at=timezone.now() + SOON)
+    original = ActiveFactory.create(priority=Priority.HIGH, expires_at=timezone.now() + SOON)
     copy = duplicate(original, reader)
     assert (copy.status, copy.title, copy.priority) == (Status.DRAFT, original.title, 30)
     assert (copy.scheduled_at, copy.expires_at, copy.activated_at) == (None, None, None)
@@ -292,7 +297,7 @@ def test_a_duplicate_is_a_draft_without_moments(reader: User) -> None:
 
 
 def test_a_moment_ahead_is_waited_for(reader: User) -> None:
-    broadcast = send(DraftFactory(), timezone.now() + SOON)
+    broadcast = send(DraftFactory.create(), timezone.now() + SOON)
     assert activate_due() == 0
     assert (broadcast.status, addressed(broadcast)) == (Status.SCHEDULED, [])
     Broadcast.objects.update(scheduled_at=timezone.now())
@@ -302,14 +307,14 @@ def test_a_moment_ahead_is_waited_for(reader: User) -> None:
 
 
 def test_a_moment_that_is_past_means_now(reader: User) -> None:
-    broadcast = send(DraftFactory(scheduled_at=timezone.now() - SOON))
+    broadcast = send(DraftFactory.create(scheduled_at=timezone.now() - SOON))
     assert broadcast.status == Status.ACTIVE
 
 
 def test_the_most_urgent_of_what_is_due_goes_first(reader: User) -> None:
     moment = timezone.now() + SOON
     for priority in (Priority.LOW, Priority.URGENT, Priority.NORMAL):
-        send(DraftFactory(priority=priority), moment)
+        send(DraftFactory.create(priority=priority), moment)
     Broadcast.objects.update(scheduled_at=timezone.now())
     activate_due()
     ordered = Broadcast.objects.order_by("activated_at").values_list("priority", flat=True)
@@ -317,7 +322,7 @@ def test_the_most_urgent_of_what_is_due_goes_first(reader: User) -> None:
 
 
 def test_what_expired_before_it_could_be_sent_is_never_sent(reader: User) -> None:
-    broadcast = send(DraftFactory(), timezone.now() + SOON)
+    broadcast = send(DraftFactory.create(), timezone.now() + SOON)
     past = timezone.now() - SOON
     Broadcast.objects.update(scheduled_at=past - SOON, expires_at=past)
     activate_due()
@@ -327,14 +332,16 @@ def test_what_expired_before_it_could_be_sent_is_never_sent(reader: User) -> Non
 
 
 def test_a_draft_past_its_expiry_is_never_sent(reader: User) -> None:
-    broadcast = send(DraftFactory(expires_at=timezone.now() - SOON))
+    broadcast = send(DraftFactory.create(expires_at=timezone.now() - SOON))
     assert (broadcast.status, addressed(broadcast)) == (Status.EXPIRED, [])
 
 
 def test_what_expires_while_it_is_prepared_is_never_sent(
     reader: User, directory: UnreliableDirectory
 ) -> None:
-    broadcast = send(DraftFactory(expires_at=timezone.now() + SOON), timezone.now() + SOON / 2)
+    broadcast = send(
+        DraftFactory.create(expires_at=timezone.now() + SOON), timezone.now() + SOON / 2
+    )
     broadcast.scheduled_at = timezone.now()
     count = directory.count
 
@@ -349,23 +356,23 @@ def test_what_expires_while_it_is_prepared_is_never_sent(
 
 
 def test_an_expiry_before_the_moment_is_refused(reader: User) -> None:
-    broadcast = DraftFactory(expires_at=timezone.now() + SOON)
+    broadcast = DraftFactory.create(expires_at=timezone.now() + SOON)
     with pytest.raises(ValidationError, match="after the moment"):
         send(broadcast, timezone.now() + 2 * SOON)
     assert types(broadcast) == []
 
 
 def test_an_expiry_counts_before_the_job_has_noticed(reader: User) -> None:
-    broadcast = ActiveFactory(expires_at=timezone.now() + SOON)
+    broadcast = ActiveFactory.create(expires_at=timezone.now() + SOON)
     assert inbox_of(reader).count() == 1
     Broadcast.objects.update(expires_at=timezone.now())
     assert (inbox_of(reader).count(), broadcast.status) == (0, Status.ACTIVE)
 
 
 def test_what_is_over_leaves_inboxes_and_screens_of_those_addressed(reader: User) -> None:
-    role = GroupFactory()
+    role = GroupFactory.create()
     role.user_set.add(reader)
-    broadcast = ActiveFactory(
+    broadcast = ActiveFactory.create(
         audience="ROLE", targets=[role.name], expires_at=timezone.now() + SOON
     )
     Broadcast.objects.update(expires_at=timezone.now())
@@ -379,7 +386,7 @@ def test_what_is_over_leaves_inboxes_and_screens_of_those_addressed(reader: User
 def test_one_that_cannot_be_ended_does_not_keep_the_others(
     reader: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = ActiveFactory(), ActiveFactory()
+    first, second = ActiveFactory.create(), ActiveFactory.create()
     Broadcast.objects.update(expires_at=timezone.now())
     real = services.expire
 
@@ -398,7 +405,7 @@ def test_one_that_cannot_be_ended_does_not_keep_the_others(
 
 
 def test_an_empty_audience_is_refused_now_and_nothing_is_kept() -> None:
-    GroupFactory(name="empty")
+    GroupFactory.create(name="empty")
     with pytest.raises(ValidationError, match="Nobody belongs"):
         compose_and_send(None, title="T", audience="ROLE", targets=["empty"])
     assert not Broadcast.objects.exists()
@@ -406,8 +413,8 @@ def test_an_empty_audience_is_refused_now_and_nothing_is_kept() -> None:
 
 
 def test_an_empty_audience_may_fill_until_the_moment_comes(reader: User) -> None:
-    role = GroupFactory()
-    broadcast = DraftFactory(audience="ROLE", targets=[role.name])
+    role = GroupFactory.create()
+    broadcast = DraftFactory.create(audience="ROLE", targets=[role.name])
     send(broadcast, timezone.now() + SOON)
     role.user_set.add(reader)
     Broadcast.objects.update(scheduled_at=timezone.now())
@@ -417,8 +424,8 @@ def test_an_empty_audience_may_fill_until_the_moment_comes(reader: User) -> None
 
 
 def test_an_empty_audience_is_allowed_on_request() -> None:
-    role = GroupFactory()
-    broadcast = DraftFactory(audience="ROLE", targets=[role.name])
+    role = GroupFactory.create()
+    broadcast = DraftFactory.create(audience="ROLE", targets=[role.name])
     assert send(broadcast, allow_empty=True).status == Status.ACTIVE
 
 
@@ -471,7 +478,7 @@ def test_a_directory_that_is_down_leaves_it_scheduled_with_the_reason(
     reader: User, directory: UnreliableDirectory
 ) -> None:
     directory.error = UserServiceUnavailable("no route to host")
-    broadcast = send(DraftFactory())
+    broadcast = send(DraftFactory.create())
     assert (broadcast.status, broadcast.last_error) == (Status.SCHEDULED, "no route to host")
     assert addressed(broadcast) == []
     directory.error = None
@@ -486,7 +493,7 @@ def test_a_long_outage_alone_never_fails_a_broadcast(
     reader: User, directory: UnreliableDirectory
 ) -> None:
     directory.error = UserServiceUnavailable("down")
-    broadcast = send(DraftFactory())
+    broadcast = send(DraftFactory.create())
     for _ in range(20):
         let_pause_pass()
         activate_due()
@@ -501,9 +508,9 @@ def test_one_that_fails_does_not_keep_the_rest_of_its_batch(
     reader: User, directory: UnreliableDirectory
 ) -> None:
     moment = timezone.now() + SOON
-    role = GroupFactory()
-    bad = send(DraftFactory(audience="ROLE", targets=[role.name]), moment)
-    good = send(DraftFactory(audience="SELECTED", targets=[str(reader.pk)]), moment)
+    role = GroupFactory.create()
+    bad = send(DraftFactory.create(audience="ROLE", targets=[role.name]), moment)
+    good = send(DraftFactory.create(audience="SELECTED", targets=[str(reader.pk)]), moment)
     Broadcast.objects.update(scheduled_at=timezone.now())
     directory.error = UserServiceUnavailable("down")
     assert activate_due() == 2
@@ -515,7 +522,7 @@ def test_one_that_fails_does_not_keep_the_rest_of_its_batch(
 def test_one_that_is_deleted_meanwhile_does_not_keep_the_rest(
     reader: User, directory: UnreliableDirectory
 ) -> None:
-    first, _ = DraftFactory(priority=40), DraftFactory()
+    first, _ = DraftFactory.create(priority=40), DraftFactory.create()
     for broadcast in Broadcast.objects.all():
         send(broadcast, timezone.now() + SOON)
     Broadcast.objects.update(scheduled_at=timezone.now())
@@ -535,7 +542,7 @@ def test_one_that_is_deleted_meanwhile_does_not_keep_the_rest(
 def test_other_errors_fail_it_after_the_allowed_attempts_and_it_can_be_retried(
     reader: User, directory: UnreliableDirectory
 ) -> None:
-    broadcast = send(DraftFactory(), timezone.now() + SOON)
+    broadcast = send(DraftFactory.create(), timezone.now() + SOON)
     Broadcast.objects.update(scheduled_at=timezone.now())
     directory.error = ZeroDivisionError()
     seen = []
@@ -558,7 +565,7 @@ def test_what_fails_half_way_leaves_nothing_half_published(
     reader: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "message_of", lambda broadcast: 1 / 0)
-    broadcast = send(DraftFactory())
+    broadcast = send(DraftFactory.create())
     assert (broadcast.status, broadcast.activated_at) == (Status.SCHEDULED, None)
     assert not Address.objects.exists()
     assert types(broadcast) == ["broadcast.scheduled"]
@@ -570,7 +577,7 @@ def test_what_fails_half_way_leaves_nothing_half_published(
 def prepared_until(progress: int, count: int) -> Broadcast:
     """A selected broadcast whose process died after `progress` people."""
     targets = people(count)
-    broadcast = send(DraftFactory(audience="SELECTED", targets=targets))
+    broadcast = send(DraftFactory.create(audience="SELECTED", targets=targets))
     assert broadcast.status == Status.IN_PROGRESS
     Receipt.objects.bulk_create(
         Receipt(broadcast=broadcast, user_id=int(pk)) for pk in targets[:progress]
@@ -584,10 +591,12 @@ def test_a_stuck_preparation_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(services, "CHUNK", 2)
     broadcast = prepared_until(4, 7)
     asked: list[list[str]] = []
-    real = services.existing_user_ids
-    monkeypatch.setattr(
-        services, "existing_user_ids", lambda ids: asked.append(list(ids)) or real(ids)
-    )
+
+    def ask(ids: Any) -> Any:
+        asked.append(list(ids))
+        return existing_user_ids(ids)
+
+    monkeypatch.setattr(services, "existing_user_ids", ask)
     resume()
     broadcast.refresh_from_db()
     assert (broadcast.status, broadcast.targeted) == (Status.ACTIVE, 7)
@@ -608,12 +617,11 @@ def test_a_preparation_that_died_before_it_published_is_published(
 def test_a_cancel_between_two_chunks_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "CHUNK", 2)
     broadcast = prepared_until(0, 5)
-    real = services.existing_user_ids
 
     def cancel_in_between(ids: Any) -> Any:
         if Receipt.objects.count() == 2:
             cancel(Broadcast.objects.get(pk=broadcast.pk), "stop")
-        return real(ids)
+        return existing_user_ids(ids)
 
     monkeypatch.setattr(services, "existing_user_ids", cancel_in_between)
     activate(Broadcast.objects.get(pk=broadcast.pk))
@@ -635,7 +643,7 @@ def test_nobody_sees_what_is_still_prepared(monkeypatch: pytest.MonkeyPatch) -> 
 def test_memory_and_statements_of_a_preparation_do_not_grow_with_its_people(
     django_assert_max_num_queries: Any,
 ) -> None:
-    broadcast = send(DraftFactory(audience="SELECTED", targets=people(5_000)))
+    broadcast = send(DraftFactory.create(audience="SELECTED", targets=people(5_000)))
     with django_assert_max_num_queries(90):
         resume()
     broadcast.refresh_from_db()
@@ -647,8 +655,8 @@ def test_the_clock_leaves_large_audiences_to_the_preparation(
 ) -> None:
     monkeypatch.setattr(services, "CHUNK", 2)
     moment = timezone.now() + SOON
-    large = send(DraftFactory(audience="SELECTED", targets=people(3)), moment)
-    small = send(DraftFactory(), moment)
+    large = send(DraftFactory.create(audience="SELECTED", targets=people(3)), moment)
+    small = send(DraftFactory.create(), moment)
     Broadcast.objects.update(scheduled_at=timezone.now())
     activate_due(only_small=True)
     for broadcast, status in ((large, Status.IN_PROGRESS), (small, Status.ACTIVE)):
@@ -662,29 +670,29 @@ def test_the_clock_leaves_large_audiences_to_the_preparation(
 def test_a_cancel_by_who_read_it_before_it_was_sent_still_clears_the_screens(
     reader: User,
 ) -> None:
-    stale = DraftFactory()
+    stale = DraftFactory.create()
     send(Broadcast.objects.get())
     cancel(stale)
     assert addressed(stale)[-1].type == "broadcast.cancelled"
 
 
 def test_cancelling_what_nobody_has_seen_tells_no_screen(reader: User) -> None:
-    broadcast = send(DraftFactory(), timezone.now() + SOON)
+    broadcast = send(DraftFactory.create(), timezone.now() + SOON)
     cancel(broadcast)
     assert addressed(broadcast) == []
 
 
 def test_a_cancel_reaches_only_those_who_were_addressed(reader: User) -> None:
-    broadcast = ActiveFactory(audience="SELECTED", targets=[str(reader.pk)])
-    UserFactory()
+    broadcast = ActiveFactory.create(audience="SELECTED", targets=[str(reader.pk)])
+    UserFactory.create()
     cancel(broadcast)
     assert addressed(broadcast)[-1].channels == [f"user-{reader.pk}"]
 
 
 def test_what_was_read_stays_read_when_it_is_cancelled(reader: User) -> None:
-    other = UserFactory()
+    other = UserFactory.create()
     targets = [str(reader.pk), str(other.pk)]
-    broadcast = ActiveFactory(audience="SELECTED", targets=targets)
+    broadcast = ActiveFactory.create(audience="SELECTED", targets=targets)
     mark_read(reader, [broadcast.pk])
     cancel(broadcast)
     assert dict(Receipt.objects.values_list("user_id", "status")) == {
@@ -699,7 +707,9 @@ def test_what_was_read_stays_read_when_it_is_cancelled(reader: User) -> None:
 @pytest.fixture
 def parked(reader: User) -> Broadcast:
     """Its event was too large for the log when it was sent."""
-    broadcast = ActiveFactory(audience="SELECTED", targets=[str(reader.pk)], content="x" * 2_000)
+    broadcast = ActiveFactory.create(
+        audience="SELECTED", targets=[str(reader.pk)], content="x" * 2_000
+    )
     with override_settings(EVENT_MAX_BYTES=1_500):
         relay()
     broadcast.refresh_from_db()
@@ -734,7 +744,7 @@ def test_a_redrive_puts_everything_right_that_the_failure_marked(
 
 
 def test_a_redriven_fire_and_forget_is_sent_again(reader: User) -> None:
-    broadcast = ActiveFactory(fire_and_forget=True, content="x" * 2_000)
+    broadcast = ActiveFactory.create(fire_and_forget=True, content="x" * 2_000)
     with override_settings(EVENT_MAX_BYTES=1_500):
         relay()
     redrive(DeadLetter.objects.get())

@@ -29,25 +29,25 @@ def test_nothing_to_do_is_looked_for_again_soon() -> None:
 
 
 def test_the_clock_sleeps_until_the_next_moment() -> None:
-    UserFactory()
+    UserFactory.create()
     now = timezone.now()
-    send(DraftFactory(), now + timedelta(seconds=30))
+    send(DraftFactory.create(), now + timedelta(seconds=30))
     with time_machine.travel(now + timedelta(seconds=29), tick=False):
         assert seconds_until_next() == pytest.approx(1, abs=0.01)
 
 
 def test_the_clock_sleeps_until_the_next_expiry() -> None:
-    UserFactory()
+    UserFactory.create()
     now = timezone.now()
-    ActiveFactory(expires_at=now + timedelta(seconds=30))
+    ActiveFactory.create(expires_at=now + timedelta(seconds=30))
     with time_machine.travel(now + timedelta(seconds=29.5), tick=False):
         assert seconds_until_next() == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_broadcast_goes_out_at_its_moment_and_not_before() -> None:
-    UserFactory()
+    UserFactory.create()
     moment = timezone.now() + timedelta(minutes=5)
-    broadcast = send(DraftFactory(), moment)
+    broadcast = send(DraftFactory.create(), moment)
     with time_machine.travel(moment - timedelta(milliseconds=1), tick=False):
         assert process_scheduled_broadcasts() == 0
     with time_machine.travel(moment, tick=False):
@@ -57,9 +57,9 @@ def test_a_broadcast_goes_out_at_its_moment_and_not_before() -> None:
 
 
 def test_a_broadcast_ends_at_its_expiry_and_not_before() -> None:
-    UserFactory()
+    UserFactory.create()
     end = timezone.now() + timedelta(minutes=5)
-    broadcast = ActiveFactory(expires_at=end)
+    broadcast = ActiveFactory.create(expires_at=end)
     with time_machine.travel(end - timedelta(milliseconds=1), tick=False):
         assert process_expired_broadcasts() == 0
     with time_machine.travel(end, tick=False):
@@ -76,10 +76,10 @@ def test_a_scheduled_broadcast_is_sent_and_ended_on_time(
     relay = spawn(["relay"], live_database)
     wait_until(lambda: "BROADCAST_CLOCK started" in relay.output())
     with database_of(live_database):
-        UserFactory()
+        UserFactory.create()
         moment = timezone.now() + timedelta(seconds=3)
         end = moment + timedelta(seconds=2)
-        broadcast = send(DraftFactory(expires_at=end), moment)
+        broadcast = send(DraftFactory.create(expires_at=end), moment)
         wait_until(lambda: Broadcast.objects.filter(status=Status.EXPIRED))
         broadcast.refresh_from_db()
         event = wait_until(
@@ -87,6 +87,7 @@ def test_a_scheduled_broadcast_is_sent_and_ended_on_time(
         )
     assert broadcast.activated_at
     assert broadcast.finished_at
+    assert event
     assert event.published_at
     for name, late in {
         "activated": broadcast.activated_at - moment,

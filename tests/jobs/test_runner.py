@@ -46,14 +46,14 @@ class Unstoppable(Counting):
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "BACK_OFF", 0.001)
-    monkeypatch.setattr(runner.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("jobs.runner.signal.signal", lambda *_: None)
     for name in list(workers):
         monkeypatch.delitem(workers, name)
 
 
 def run_with(monkeypatch: pytest.MonkeyPatch, *made: Counting) -> tuple[Runner, threading.Thread]:
     for n, one in enumerate(made):
-        monkeypatch.setitem(workers, f"WORKER_{n}", lambda one=one: one)  # type: ignore[misc]
+        monkeypatch.setitem(workers, f"WORKER_{n}", lambda one=one: one)
     running = Runner()
     thread = threading.Thread(target=running.run)
     thread.start()

@@ -6,7 +6,6 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
 
-from jobs import wake
 from jobs.wake import Wake, notify
 from tests.racing import race
 
@@ -96,7 +95,7 @@ def test_a_listener_that_cannot_connect_polls(
         assert waiting.listener
         waiting.listener.close()
         with monkeypatch.context() as patched:
-            patched.setattr(wake.psycopg, "connect", refuse)
+            patched.setattr("jobs.wake.psycopg.connect", refuse)
             waiting.wait(0.1)
             waiting.wait(0.1)
         waiting.wait(0.1)

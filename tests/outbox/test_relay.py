@@ -334,8 +334,8 @@ def test_ids_that_commit_out_of_order_are_not_skipped() -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_many_writers_and_two_relays_leave_no_gap() -> None:
-    def write(name: str) -> Callable[[], None]:
-        return lambda: [emit_one(f"{name}-{n}") for n in range(25)] and None
+    def write(name: str) -> Callable[[], object]:
+        return lambda: [emit_one(f"{name}-{n}") for n in range(25)].clear()
 
     def work() -> None:
         relay = Relay(DatabaseLog())
@@ -371,3 +371,12 @@ def test_a_backlog_costs_a_fixed_number_of_queries_a_batch(
     with django_assert_max_num_queries(20):
         relay.publish_batch()
     assert len(published()) == 500
+
+
+def test_looking_for_work_reads_no_event_that_is_published() -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = Event.objects.publishable(timezone.now())[:500].explain()
+    assert "outbox_event_pending" in plan
+    assert "outbox_event_unpublished_key" in plan

@@ -66,6 +66,7 @@ def test_a_killed_leader_is_followed_and_nothing_is_lost_or_twice(
     for _ in range(3):
         first = wait_until(lambda: leader(*relays), message="somebody leads")
         keys += emit_some(20, start=len(keys))
+        assert first
         first.send(signal.SIGKILL)
         killed = time.monotonic()
         relays.remove(first)
