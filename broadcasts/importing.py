@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from io import BufferedReader
-from typing import Any
+from typing import Any, BinaryIO
 
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
@@ -111,7 +110,7 @@ class Import:
         self.outcomes: Counter[Outcome] = Counter()
         self.line_of: dict[str, int] = {}
 
-    def run(self, file: BufferedReader) -> Iterator[Line]:
+    def run(self, file: BinaryIO) -> Iterator[Line]:
         """Import line by line, saying what became of each. Raises `UserServiceUnavailable`."""
         for number, raw in _numbered(file):
             line = self._line(number, raw)
@@ -210,7 +209,7 @@ class Import:
                 self._products.add(slug)
 
 
-def _numbered(file: BufferedReader) -> Iterator[tuple[int, bytes]]:
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """The lines that are not blank; of one that is too long, only its beginning."""
     number = 0
     while raw := file.readline(LINE_MAX_BYTES + 1):
