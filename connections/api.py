@@ -49,7 +49,7 @@ class DisconnectView(APIView):
         """End one of your streams, on whichever process it is."""
         serializer = DisconnectSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        mine = Connection.objects.active().filter(user_id=request.user.pk)
+        mine = Connection.objects.active().filter(user_id=request.user.pk or 0)
         connection = get_object_or_404(mine, pk=serializer.validated_data["connection_id"])
         disconnect(connection, "disconnected by its owner")
         return Response(status=status.HTTP_204_NO_CONTENT)

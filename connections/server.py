@@ -46,7 +46,7 @@ class Server(DaphneServer):  # type: ignore[misc]
 
     def _kill_the_rest(self) -> Any:
         # Daphne's own version stumbles over a connection that has no application any more.
-        self.connections = {
+        self.connections: dict[Any, Any] = {
             protocol: details
             for protocol, details in self.connections.items()
             if "application_instance" in details

@@ -3,6 +3,7 @@ holds the stream, whichever it is, with or without Redis."""
 
 from collections.abc import Collection
 from datetime import timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
@@ -34,7 +35,7 @@ def disconnect_people(user_ids: Collection[int], *, reason: str, reconnect: bool
         emit_all([build_event(CLOSE, key="connections", data=data, channels=channels)])
 
 
-def mark_inactive(ids: Collection[object], reason: str) -> int:
+def mark_inactive(ids: Collection[UUID], reason: str) -> int:
     """In the registry; the streams themselves are ended by who holds them."""
     return (
         Connection.objects.active()

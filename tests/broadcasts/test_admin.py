@@ -198,7 +198,8 @@ class SilentDirectory(ModelDirectory):
     def count(self, *_: Any) -> Any:
         raise UserServiceUnavailable("timed out")
 
-    sample = count
+    def sample(self, *_: Any, **__: Any) -> Any:
+        raise UserServiceUnavailable("timed out")
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ class Page:
         wait_until(condition, message=message)
 
     def complaints(self) -> list[str]:
-        logged = self.browser.get_log("browser")  # type: ignore[no-untyped-call]
+        logged = self.browser.get_log("browser")
         return [entry["message"] for entry in logged if entry["level"] == "SEVERE"]
 
 

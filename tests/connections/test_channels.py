@@ -80,6 +80,7 @@ def test_who_would_write_past_the_outbox_is_told_the_door() -> None:
 
 
 def test_a_request_of_a_grip_proxy_is_answered_with_what_to_hold(user: User, settings: Any) -> None:
+    settings.SECRET_KEY = KEY
     settings.GRIP_URL = "http://127.0.0.1:5561"
     settings.GRIP_PROXIES = [{"control_uri": settings.GRIP_URL, "key": KEY}]
     signature = jwt.encode({"iss": "proxy", "exp": int(time.time()) + 60}, KEY, "HS256")

@@ -202,7 +202,8 @@ def test_permissions_that_change_while_a_stream_opens_cut_it(
         this = hub.get_hub()
         done = threading.Event()
         frames = [frame_of(record) for record in get_log().tail(BROADCASTS, 1)[0]]
-        this.loop.call_soon_threadsafe(lambda: (this.dispatch(frames), done.set()))
+        this.loop.call_soon_threadsafe(this.dispatch, frames)
+        this.loop.call_soon_threadsafe(done.set)
         done.wait(10)
         return answer
 

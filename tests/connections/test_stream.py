@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.conf import settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -77,7 +78,7 @@ async def follow(
 ) -> tuple[MemoryHub, Stream]:
     hub = MemoryHub(ring_size)
     monkeypatch.setattr(stream_module, "get_log", lambda: hub.log)
-    monkeypatch.setattr(stream_module.settings, "SSE_CLIENT_BUFFER_BYTES", buffer)
+    monkeypatch.setattr(settings, "SSE_CLIENT_BUFFER_BYTES", buffer)
     for _ in range(start):
         hub.publish("mine")
     stream = Stream(hub, uuid4(), 1, ["mine"], 0)  # type: ignore[arg-type]
@@ -126,7 +127,7 @@ def test_a_client_that_does_not_read_never_holds_more_than_its_buffer(
 
     async def never_reads() -> None:
         hub = MemoryHub(10_000)
-        monkeypatch.setattr(stream_module.settings, "SSE_CLIENT_BUFFER_BYTES", 1_000)
+        monkeypatch.setattr(settings, "SSE_CLIENT_BUFFER_BYTES", 1_000)
         stream = Stream(hub, uuid4(), 1, ["mine"], 0)  # type: ignore[arg-type]
         hub.streams.append(stream)
 

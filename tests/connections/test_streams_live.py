@@ -6,6 +6,7 @@ import random
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -354,5 +355,10 @@ def database_connections(process: Spawned, env: Environment) -> int:
             ).fetchone()
         assert row
         return int(row[0])
-    files = Path(f"/proc/{process.pid}/fd").iterdir()
-    return sum(str(fd.readlink()).endswith(".sqlite3") for fd in files)
+    return sum(name.endswith(".sqlite3") for name in open_files(process))
+
+
+def open_files(process: Spawned) -> Iterator[str]:
+    for fd in Path(f"/proc/{process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield str(fd.readlink())

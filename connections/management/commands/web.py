@@ -6,6 +6,7 @@ from typing import Any
 from daphne.endpoints import build_endpoint_description_strings
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils.module_loading import import_string
 
 from connections.hub import get_hub
 from connections.server import Server
@@ -19,11 +20,9 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=8000)
 
     def handle(self, *, host: str, port: int, **options: Any) -> None:
-        from broadcast_project.asgi import application
-
         _allow_many_sockets()
         server = Server(
-            application=application,
+            application=import_string(settings.ASGI_APPLICATION),
             endpoints=build_endpoint_description_strings(host=host, port=port),
             hub=get_hub(f"{settings.NODE_NAME}:{port}"),
             server_name=None,
