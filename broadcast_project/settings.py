@@ -1,5 +1,6 @@
 """The only reader of the environment; `docs/settings.md` lists every variable."""
 
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -82,6 +83,14 @@ REDIS_URL: str = env.str("REDIS_URL", "")
 QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 2)
 HTTPS: bool = env.bool("HTTPS", False)
 
+
+# Jobs: each may be switched off and timed by <NAME>_ENABLED and <NAME>_INTERVAL; their names are
+# known when the apps are loaded, so what could be one of them is handed on as it is.
+JOB_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name.endswith(("_ENABLED", "_INTERVAL"))
+}
+RUN_RETENTION_DAYS: int = env.int("RUN_RETENTION_DAYS", 30)
+
 env.seal()
 
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
@@ -120,8 +129,8 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_eventstream",
+    "jobs",  # before django_q, whose command qcluster it makes careful
     "django_q",
-    "jobs",
     "outbox",
     "connections",
     "broadcasts",

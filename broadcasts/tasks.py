@@ -34,6 +34,14 @@ class BroadcastPreparation:
         pass
 
 
+def count_due() -> int:
+    return Broadcast.objects.due(timezone.now()).count()
+
+
+def count_overdue() -> int:
+    return Broadcast.objects.overdue(timezone.now()).count()
+
+
 def seconds_until_next() -> float:
     """How long until the next broadcast is due or overdue; at most LONGEST_SLEEP."""
     now = timezone.now()
@@ -47,13 +55,13 @@ def seconds_until_next() -> float:
     return min([LONGEST_SLEEP, *waits])
 
 
-@periodic("BROADCAST_ACTIVATION", every="60s")
+@periodic("BROADCAST_ACTIVATION", every="60s", at_least="55s", at_most="59s", backlog=count_due)
 def process_scheduled_broadcasts() -> int:
     """Send what is due and was missed, and go on with what was left in preparation."""
     return activate_due() + resume()
 
 
-@periodic("BROADCAST_EXPIRATION", every="60s")
+@periodic("BROADCAST_EXPIRATION", every="60s", at_least="55s", at_most="59s", backlog=count_overdue)
 def process_expired_broadcasts() -> int:
     """End what is past its expiry and was missed."""
     return expire_overdue()

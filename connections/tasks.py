@@ -4,13 +4,13 @@ from connections.services import purge_inactive, sweep_stale
 from jobs.registry import periodic
 
 
-@periodic("STALE_CONNECTION_CLEANUP", every="60s")
+@periodic("STALE_CONNECTION_CLEANUP", every="60s", at_least="55s", at_most="59s")
 def cleanup_stale_sse_sessions() -> int:
     """Close streams without a heartbeat for SSE_CLIENT_TIMEOUT."""
     return sweep_stale()
 
 
-@periodic("CONNECTION_PURGE", every="0 2 * * *")
+@periodic("CONNECTION_PURGE", every="0 2 * * *", at_most="15m")
 def purge_old_inactive_sessions() -> int:
     """Delete inactive connections older than CONNECTION_RETENTION_DAYS."""
     return purge_inactive()

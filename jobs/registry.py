@@ -1,10 +1,62 @@
-"""What every app declares: periodic jobs (ticks of a minute or slower) and workers (faster)."""
+"""What every app declares: periodic jobs, and workers for what must not wait for a tick."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from enum import Enum
 from typing import Protocol, TypeVar
 
-Run = Callable[[], int]
+from jobs.intervals import Every, Interval, parse_duration, parse_interval
+
+MINUTE = timedelta(minutes=1)
+
+
+class Misfire(Enum):
+    """What becomes of slots that passed while nobody ran the job."""
+
+    COALESCE = "coalesce"  # one run for all of them
+    SKIP = "skip"  # none; the next slot runs
+    RUN_EACH = "run each"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did. `failed` items are recorded and do not stop the others."""
+
+    items: int = 0
+    failed: int = 0
+    skipped: int = 0
+    note: str = ""
+
+
+Run = Callable[[], "int | Outcome"]
+Count = Callable[[], int]
+
+
+@dataclass(frozen=True)
+class PeriodicJob:
+    name: str
+    run: Run
+    every: str
+    at_least: timedelta
+    at_most: timedelta
+    misfire: Misfire
+    jitter: timedelta
+    backlog: Count | None = None
+    enabled: bool = True
+    interval: Interval = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "interval", parse_interval(self.every))
+
+    @property
+    def is_fast(self) -> bool:
+        """Too fast for django-q2, whose scheduler looks twice a minute."""
+        return isinstance(self.interval, Every) and self.interval.length < MINUTE
+
+    @property
+    def description(self) -> str:
+        return (self.run.__doc__ or "").strip().splitlines()[0]
 
 
 class Worker(Protocol):
@@ -17,41 +69,58 @@ class Worker(Protocol):
         """Let go of what is held, so that another process can go on at once."""
 
 
-@dataclass(frozen=True)
-class PeriodicJob:
-    name: str
-    run: Run
-    every: str
-
-    @property
-    def path(self) -> str:
-        return f"{self.run.__module__}.{self.run.__qualname__}"
-
-    @property
-    def description(self) -> str:
-        return (self.run.__doc__ or "").strip().splitlines()[0]
-
-
 periodic_jobs: dict[str, PeriodicJob] = {}
-workers: dict[str, type[Worker]] = {}
+workers: dict[str, Callable[[], Worker]] = {}
+R = TypeVar("R", bound=Run)
 W = TypeVar("W", bound=type[Worker])
 
 
-def periodic(name: str, *, every: str) -> Callable[[Run], Run]:
-    """Declare a job beside its function, which returns the number of items that it handled.
+def periodic(
+    name: str,
+    *,
+    every: str,
+    at_least: str = "0s",
+    at_most: str = "10m",
+    misfire: Misfire = Misfire.COALESCE,
+    jitter: str = "0s",
+    backlog: Count | None = None,
+) -> Callable[[R], R]:
+    """Declare a job beside its function, which returns how many items it handled.
 
-    `every` is a duration (`60s`, `5m`, `1h`, `24h`) or a cron expression.
+    `every` is a duration or a cron expression; `<NAME>_INTERVAL` and `<NAME>_ENABLED` override.
+    The lease keeps a second run away for `at_least`, and is another node's after `at_most` when
+    its holder has died; a living one renews it. `jitter` delays each run by up to so much.
+    `backlog` counts what waits for the job.
     """
 
-    def register(run: Run) -> Run:
-        periodic_jobs[name] = PeriodicJob(name, run, every)
+    def register(run: R) -> R:
+        periodic_jobs[name] = PeriodicJob(
+            name=name,
+            run=run,
+            every=every,
+            at_least=parse_duration(at_least),
+            at_most=parse_duration(at_most),
+            misfire=misfire,
+            jitter=parse_duration(jitter),
+            backlog=backlog,
+        )
         return run
 
     return register
 
 
+def override(name: str, *, every: str | None = None, enabled: bool | None = None) -> None:
+    """What the environment says of a job. Raise `ValueError` for an interval that is none."""
+    job = periodic_jobs[name]
+    periodic_jobs[name] = replace(
+        job,
+        every=job.every if every is None else every,
+        enabled=job.enabled if enabled is None else enabled,
+    )
+
+
 def worker(name: str) -> Callable[[W], W]:
-    """Declare what the long-running command repeats faster than a minute."""
+    """Declare what the long-running command repeats without waiting for a tick."""
 
     def register(cls: W) -> W:
         workers[name] = cls

@@ -1,7 +1,6 @@
 from datetime import timedelta
 
 import pytest
-
 from jobs.durations import parse_duration
 
 

@@ -1,0 +1,107 @@
+"""Every job at a glance: what the admin, the API, the command and the alerts show alike."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db.models.functions import Now
+
+from jobs.models import Job, Run, RunStatus
+from jobs.registry import PeriodicJob, periodic_jobs
+
+HISTORY = 20  # runs that rates and sparklines are made of
+
+
+@dataclass(frozen=True)
+class JobState:
+    name: str
+    description: str
+    every: str
+    enabled: bool
+    paused_at: datetime | None
+    holder: str
+    running_since: datetime | None
+    token: int
+    last_run_at: datetime | None
+    last_status: str
+    last_error: str
+    next_run_at: datetime | None
+    overdue: timedelta | None
+    """How late the next run is; None when it is not late by twice its interval."""
+    items: int | None
+    durations: list[float]
+    """Seconds, oldest first; at most HISTORY."""
+    error_rate: float | None
+    failures_in_a_row: int
+    backlog: int | None
+
+    @property
+    def state(self) -> str:
+        if self.running_since:
+            return "running"
+        if not self.enabled:
+            return "disabled"
+        if self.paused_at:
+            return "paused"
+        if self.overdue:
+            return "overdue"
+        return "failing" if self.last_status == RunStatus.FAILED else "waiting"
+
+
+def overview() -> list[JobState]:
+    """All declared jobs in their order; one query for all, one a job and one a backlog."""
+    rows = {row.name: row for row in Job.objects.annotate(now=Now())}
+    return [_state(job, rows[name]) for name, job in sorted(periodic_jobs.items()) if name in rows]
+
+
+def _state(job: PeriodicJob, row: Job) -> JobState:
+    now: datetime = row.now  # type: ignore[attr-defined]
+    runs = row.runs.exclude(status=RunStatus.MISSED).order_by("-slot")[: HISTORY + 1]
+    running = next((run for run in runs if run.status == RunStatus.RUNNING), None)
+    ended = [run for run in runs if run.status != RunStatus.RUNNING]
+    failed = [run for run in ended if run.status != RunStatus.SUCCEEDED]
+    last = ended[0] if ended else None
+    return JobState(
+        name=job.name,
+        description=job.description,
+        every=job.every,
+        enabled=job.enabled,
+        paused_at=row.paused_at,
+        holder=row.holder,
+        running_since=running.started_at if running else None,
+        token=row.token,
+        last_run_at=last.started_at if last else None,
+        last_status=last.status if last else "",
+        last_error=last.error or last.reason if last else "",
+        next_run_at=_next_run(job, row, now),
+        overdue=_overdue(job, row, now),
+        items=last.items if last else None,
+        durations=[run.duration.total_seconds() for run in reversed(ended) if run.duration],
+        error_rate=len(failed) / len(ended) if ended else None,
+        failures_in_a_row=_failures_in_a_row(ended),
+        backlog=job.backlog() if job.backlog else None,
+    )
+
+
+def _next_run(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
+    if row.requested_at:
+        return row.requested_at
+    if row.paused_at or not job.enabled:
+        return None
+    return job.interval.after(row.last_slot or row.created_at)
+
+
+def _overdue(job: PeriodicJob, row: Job, now: datetime) -> timedelta | None:
+    due = _next_run(job, row, now)
+    if due is None or row.holder:
+        return None
+    limit = 2 * (job.interval.after(due) - due)
+    return now - due if now - due > limit else None
+
+
+def _failures_in_a_row(runs: list[Run]) -> int:
+    count = 0
+    for run in runs:
+        if run.status == RunStatus.SUCCEEDED:
+            break
+        count += 1
+    return count

@@ -1,0 +1,197 @@
+"""From a slot to a run: claim it, run it, record it."""
+
+import logging
+import os
+import random
+import time
+import traceback
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+
+from jobs.leases import Lease, held
+from jobs.models import Job, Run, RunStatus
+from jobs.registry import Misfire, Outcome, PeriodicJob, periodic_jobs
+from jobs.wake import notify
+
+logger = logging.getLogger(__name__)
+
+RETENTION_BATCH = 5_000
+
+
+def node() -> str:
+    return f"{settings.NODE_NAME}:{os.getpid()}"
+
+
+def tick(name: str) -> str:
+    """What django-q2 calls: run the job if a slot of it is due. Says what became of it."""
+    if name not in periodic_jobs:
+        return f"{name} is no job of this version"
+    run = run_due(periodic_jobs[name])
+    return f"{run.status}, {run.items} items" if run else "nothing due"
+
+
+def run_due(job: PeriodicJob) -> Run | None:
+    """Claim the slot that is due, and run it. None when there is none, or another node has it."""
+    lease = claim(job)
+    return execute(job, lease) if lease else None
+
+
+def claim(job: PeriodicJob) -> Lease | None:
+    """Take the lease and the slot, in one transaction by the database's clock."""
+    with transaction.atomic():
+        row, now = _locked(job.name)
+        if row.until and row.until > now:
+            return None
+        slot = _due_slot(job, row, now)
+        if slot is None:
+            return None
+        _give_up_on(row, now)
+        row.token += 1
+        row.holder, row.since, row.until = node(), now, now + job.at_most
+        row.save(update_fields=["token", "holder", "since", "until", "last_slot", "requested_at"])
+        Run.objects.create(
+            job=row,
+            slot=slot,
+            status=RunStatus.RUNNING,
+            node=row.holder,
+            token=row.token,
+            started_at=now,
+        )
+    return Lease(job.name, row.token, slot, job.at_most)
+
+
+def execute(job: PeriodicJob, lease: Lease) -> Run:
+    """Run the function under its lease; whatever it raises is recorded."""
+    outcome, error = Outcome(), None
+    with held(lease):
+        try:
+            time.sleep(random.uniform(0, job.jitter.total_seconds()))  # noqa: S311 (no secret)
+            done = job.run()
+            outcome = done if isinstance(done, Outcome) else Outcome(items=done)
+        except Exception as raised:  # a failing job must not stop others
+            logger.exception("Job %s failed", job.name)
+            error = raised
+    return _finish(job, lease, outcome, error)
+
+
+def seconds_until_due(job: PeriodicJob) -> float:
+    """How long until the next slot, by the database's clock."""
+    row = Job.objects.annotate(now=Now()).get(name=job.name)
+    if row.requested_at:
+        return 0
+    next_slot = job.interval.after(row.last_slot or row.now)
+    free = max(next_slot, row.until or next_slot)
+    return max(0.0, (free - row.now).total_seconds())
+
+
+# Steering
+
+
+@transaction.atomic
+def run_now(name: str) -> None:
+    """Ask for a run at once, also of a paused job; whichever node is first does it."""
+    Job.objects.filter(name=name).update(requested_at=Now())
+    notify("outbox")
+
+
+def pause(name: str) -> None:
+    """No new runs until `resume`; a run that is under way ends."""
+    Job.objects.filter(name=name, paused_at=None).update(paused_at=Now())
+
+
+def resume(name: str) -> None:
+    Job.objects.filter(name=name).update(paused_at=None)
+
+
+@transaction.atomic
+def release(name: str) -> None:
+    """Take the lease from its holder: what it still writes is refused."""
+    row, now = _locked(name)
+    _give_up_on(row, now, "its lease was released by an operator")
+    row.token += 1
+    row.holder, row.since, row.until = "", None, None
+    row.save(update_fields=["token", "holder", "since", "until"])
+
+
+# The row
+
+
+def _locked(name: str) -> tuple[Job, datetime]:
+    """The job's row, locked for this transaction, and the database's time."""
+    row = Job.objects.select_for_update().annotate(now=Now()).get(name=name)
+    now: datetime = row.now
+    return row, now
+
+
+def _due_slot(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
+    """The slot to run now; sets `row.last_slot`, and records those that were missed."""
+    if row.requested_at:
+        row.requested_at = None
+        return now
+    if row.paused_at or not job.enabled:
+        return None
+    current = job.interval.slot(now)
+    if row.last_slot is None:
+        first = job.interval.runs_at_start or current >= row.created_at
+        row.last_slot = current
+        if not first:
+            row.save(update_fields=["last_slot"])
+        return current if first else None
+    if current <= row.last_slot:
+        return None
+    waiting = list(job.interval.between(row.last_slot, now))
+    if job.misfire is Misfire.RUN_EACH:
+        row.last_slot = waiting[0]
+        return waiting[0]
+    row.last_slot = current
+    late = now - current > max(job.at_least, timedelta(minutes=1))
+    if job.misfire is Misfire.SKIP and late:
+        _record_missed(row, [*waiting[:-1], current], "it was late, and the policy is to skip")
+        row.save(update_fields=["last_slot"])
+        return None
+    _record_missed(row, waiting[:-1], "nobody ran it in time; the next run covers it")
+    return current
+
+
+def _record_missed(row: Job, slots: list[datetime], reason: str) -> None:
+    runs = [Run(job=row, slot=slot, status=RunStatus.MISSED, reason=reason) for slot in slots]
+    Run.objects.bulk_create(runs, ignore_conflicts=True)
+
+
+def _give_up_on(
+    row: Job, now: datetime, reason: str = "its holder did not renew the lease"
+) -> None:
+    """A run whose holder lost the lease is over, whether it knows or not."""
+    row.runs.filter(status=RunStatus.RUNNING).update(
+        status=RunStatus.LOST, finished_at=now, reason=reason
+    )
+
+
+def _finish(job: PeriodicJob, lease: Lease, outcome: Outcome, error: Exception | None) -> Run:
+    run = Run.objects.filter(job=job.name, slot=lease.slot)
+    with transaction.atomic():
+        row = Job.objects.select_for_update().annotate(now=Now()).get(name=job.name)
+        if row.token == lease.token:
+            run.update(
+                status=RunStatus.FAILED if error else RunStatus.SUCCEEDED,
+                finished_at=Now(),
+                items=outcome.items,
+                failed_items=outcome.failed,
+                skipped_items=outcome.skipped,
+                reason=outcome.note[:300],
+                error=_one_line(error)[:500],
+                traceback="".join(traceback.format_exception(error)) if error else "",
+            )
+            assert row.since
+            free = max(row.now, row.since + job.at_least)
+            lease.row.update(holder="", until=free)
+        else:
+            logger.warning("%s finished after it was taken over: not recorded", job.name)
+    return run.get()
+
+
+def _one_line(error: Exception | None) -> str:
+    return f"{type(error).__name__}: {error}" if error else ""

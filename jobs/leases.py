@@ -1,0 +1,94 @@
+"""The lease of a job: one row that one node holds, with a fencing token; time is the database's.
+
+A holder that lives renews it; a holder that was killed, frozen or cut off loses it after
+`at_most`, and whatever it still tries to write under its old token is refused.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import close_old_connections, connection, transaction
+from django.db.models import DateTimeField, ExpressionWrapper, QuerySet, Value
+from django.db.models.functions import Now
+
+from jobs.models import Job
+
+logger = logging.getLogger(__name__)
+
+
+class Fenced(Exception):
+    """This node no longer holds the lease: another may run the job now."""
+
+
+@dataclass
+class Lease:
+    job: str
+    token: int
+    slot: datetime
+    length: timedelta
+    lost: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def row(self) -> QuerySet[Job]:
+        return Job.objects.filter(name=self.job, token=self.token)
+
+    def renew(self) -> bool:
+        return bool(self.row.update(until=from_now(self.length)))
+
+    def lock(self) -> None:
+        """Hold the row for the current transaction, or raise `Fenced`."""
+        if self.lost.is_set() or not self.row.update(token=self.token):
+            raise Fenced(f"{self.job} was taken over")
+
+
+_current: ContextVar[Lease | None] = ContextVar("lease", default=None)
+
+
+def from_now(length: timedelta) -> "ExpressionWrapper[Any]":
+    return ExpressionWrapper(Now() + Value(length), output_field=DateTimeField())
+
+
+@contextmanager
+def fenced() -> Iterator[None]:
+    """A transaction that commits only while this run holds its lease.
+
+    For what a job writes: `with fenced(): ...`. Outside of a run it is just a transaction.
+    """
+    with transaction.atomic():
+        if lease := _current.get():
+            lease.lock()
+        yield
+
+
+@contextmanager
+def held(lease: Lease) -> Iterator[None]:
+    """Renew the lease in a thread of its own while the block runs."""
+    done = threading.Event()
+    renewing = threading.Thread(target=_renew, args=(lease, done), name=f"lease-{lease.job}")
+    renewing.start()
+    token = _current.set(lease)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+        done.set()
+        renewing.join()
+
+
+def _renew(lease: Lease, done: threading.Event) -> None:
+    while not done.wait(lease.length.total_seconds() / 3):
+        try:
+            if not lease.renew():
+                lease.lost.set()
+                logger.warning("%s was taken over by another node", lease.job)
+                break
+        except Exception:  # a database that is away now may be back before the lease runs out
+            logger.exception("The lease of %s could not be renewed", lease.job)
+            close_old_connections()
+    connection.close()

@@ -1,0 +1,25 @@
+from typing import Any
+
+from django.core.management.base import CommandError
+from django_q import cluster
+from django_q.management.commands.qcluster import Command as QClusterCommand
+from django_q.scheduler import scheduler
+
+from jobs.schedules import set_aside_broken, synchronise
+
+
+def careful_scheduler(*args: Any, **kwargs: Any) -> None:
+    """django-q2's scheduler, without the rows at which it would give up on all others."""
+    set_aside_broken()
+    scheduler(*args, **kwargs)
+
+
+class Command(QClusterCommand):  # type: ignore[misc]
+    help = "Run the periodic jobs (django-q2), on as many nodes as you like."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not hasattr(cluster, "scheduler"):
+            raise CommandError("This django-q2 has no scheduler to guard: check its version.")
+        synchronise()
+        cluster.scheduler = careful_scheduler
+        super().handle(*args, **options)
