@@ -16,8 +16,8 @@ from broadcasts.admin.page import percent
 from broadcasts.models import Broadcast, Status
 from broadcasts.receipts import statistics_of
 from connections.models import Connection
+from jobs.pages import digits
 from outbox.admin import health
-from outbox.console import digits
 from outbox.models import DeadLetter
 
 LATE = timedelta(minutes=2)  # by which a schedule may be late before qcluster seems down

@@ -19,7 +19,7 @@ from unfold.enums import ActionVariant
 
 from connections.models import Connection, ConnectionStatus, Node
 from connections.services import disconnect
-from outbox.console import Question, ReadOnlyAdmin, ask, confirmed, some_of, to_the_second
+from jobs.pages import Question, ReadOnlyAdmin, ask, confirmed, some_of, to_the_second
 
 BY_OPERATOR = "disconnected by an operator"
 

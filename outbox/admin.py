@@ -18,7 +18,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 from unfold.paginator import InfinitePaginator
 
-from outbox.console import (
+from jobs.pages import (
     Question,
     ReadOnlyAdmin,
     age,

@@ -40,8 +40,8 @@ from broadcasts.admin.questions import (
 from broadcasts.directory import UserServiceUnavailable
 from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
+from jobs.pages import ask, confirmed, digits
 from outbox.admin import PRIORITY_LABELS
-from outbox.console import ask, confirmed, digits
 
 STATUS_LABELS = {
     Status.DRAFT: "default",

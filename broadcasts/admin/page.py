@@ -16,7 +16,7 @@ from broadcasts.directory import UserServiceUnavailable, get_directory
 from broadcasts.models import Audience, Broadcast, Status
 from broadcasts.receipts import Statistics, statistics
 from broadcasts.services import compose
-from outbox.console import digits, some_of, to_the_second
+from jobs.pages import digits, some_of, to_the_second
 
 MOVING = {Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE, Status.SENT}
 STAGES = {

@@ -9,7 +9,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from broadcasts.admin.page import audience_of, list_url, page_url, reach
 from broadcasts.models import Broadcast, Status
-from outbox.console import Question, some_of
+from jobs.pages import Question, some_of
 
 LISTED = 10  # broadcasts whose reach is asked of the directory for one page
 

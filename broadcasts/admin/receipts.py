@@ -15,7 +15,7 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from broadcasts.models import Receipt, ReceiptStatus
-from outbox.console import ReadOnlyAdmin, to_the_second
+from jobs.pages import ReadOnlyAdmin, to_the_second
 
 FOUND_PEOPLE = 1_000  # a search that finds more people is too wide to be of use
 STAGES = {
