@@ -50,6 +50,11 @@ class Lease:
 _current: ContextVar[Lease | None] = ContextVar("lease", default=None)
 
 
+def current_lease() -> Lease | None:
+    """The lease under which this code runs; None outside of a run."""
+    return _current.get()
+
+
 def from_now(length: timedelta) -> "ExpressionWrapper[Any]":
     return ExpressionWrapper(Now() + Value(length), output_field=DateTimeField())
 

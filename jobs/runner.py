@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -17,6 +18,7 @@ from jobs.wake import Wake
 logger = logging.getLogger(__name__)
 
 BACK_OFF = 1.0  # seconds before a worker that raised is tried again
+GRACE = 10.0  # seconds that a step may take to end at SIGTERM
 LONGEST_SLEEP = 2.0  # seconds; a run that was asked for does not wait longer
 
 
@@ -54,15 +56,22 @@ class Runner:
             signal.signal(number, self.stop)
         synchronise()
         threads = [
-            threading.Thread(target=self._repeat, args=(name, cls()), name=name)
+            threading.Thread(target=self._repeat, args=(name, cls()), name=name, daemon=True)
             for name, cls in all_workers().items()
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        self.stopping.wait()
+        self._join(threads)
         if self.died:
             raise WorkerDied(", ".join(self.died))
+
+    def _join(self, threads: list[threading.Thread]) -> None:
+        deadline = time.monotonic() + GRACE
+        for thread in threads:
+            thread.join(max(0, deadline - time.monotonic()))
+            if thread.is_alive():
+                logger.warning("Worker %s does not end; its lease runs out by itself", thread.name)
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         logger.info("Stopping on %s", signal.Signals(number).name)
