@@ -6,9 +6,11 @@ import random
 import time
 import traceback
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import F
 from django.db.models.functions import Now
 
 from jobs.leases import Lease, held
@@ -47,6 +49,9 @@ def claim(job: PeriodicJob) -> Lease | None:
             return None
         slot = _due_slot(job, row, now)
         if slot is None:
+            return None
+        if row.runs.filter(slot=slot).exists():  # the row was set back, or a clock was
+            row.save(update_fields=["last_slot"])
             return None
         _give_up_on(row, now)
         row.token += 1
@@ -157,17 +162,28 @@ def _due_slot(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
 
 
 def _record_missed(row: Job, slots: list[datetime], reason: str) -> None:
-    runs = [Run(job=row, slot=slot, status=RunStatus.MISSED, reason=reason) for slot in slots]
+    if not slots:
+        return
+    recorded = row.runs.filter(slot__range=(slots[0], slots[-1]))
+    known = set(recorded.values_list("slot", flat=True))
+    runs = [
+        Run(job=row, slot=slot, status=RunStatus.MISSED, reason=reason)
+        for slot in slots
+        if slot not in known
+    ]
     Run.objects.bulk_create(runs, ignore_conflicts=True)
+    Job.objects.filter(pk=row.pk).update(runs_missed=F("runs_missed") + len(runs))
 
 
 def _give_up_on(
     row: Job, now: datetime, reason: str = "its holder did not renew the lease"
 ) -> None:
     """A run whose holder lost the lease is over, whether it knows or not."""
-    row.runs.filter(status=RunStatus.RUNNING).update(
+    lost = row.runs.filter(status=RunStatus.RUNNING).update(
         status=RunStatus.LOST, finished_at=now, reason=reason
     )
+    if lost:
+        Job.objects.filter(pk=row.pk).update(runs_lost=F("runs_lost") + lost)
 
 
 def _finish(job: PeriodicJob, lease: Lease, outcome: Outcome, error: Exception | None) -> Run:
@@ -187,10 +203,27 @@ def _finish(job: PeriodicJob, lease: Lease, outcome: Outcome, error: Exception |
             )
             assert row.since
             free = max(row.now, row.since + job.at_least)
-            lease.row.update(holder="", until=free)
+            lease.row.update(
+                holder="", until=free, **_counted(outcome, error, row.now, row.now - row.since)
+            )
         else:
             logger.warning("%s finished after it was taken over: not recorded", job.name)
     return run.get()
+
+
+def _counted(
+    outcome: Outcome, error: Exception | None, now: datetime, length: timedelta
+) -> dict[str, Any]:
+    """What a run that ended adds to the counters of its job."""
+    success = {"runs_succeeded": F("runs_succeeded") + 1, "last_success_at": now}
+    return {
+        "items_done": F("items_done") + outcome.items,
+        "items_failed": F("items_failed") + outcome.failed,
+        "items_skipped": F("items_skipped") + outcome.skipped,
+        "seconds_run": F("seconds_run") + length.total_seconds(),
+        "seconds_of_last_run": length.total_seconds(),
+        **({"runs_failed": F("runs_failed") + 1} if error else success),
+    }
 
 
 def _one_line(error: Exception | None) -> str:

@@ -1,16 +1,11 @@
-from importlib import import_module
-
 import pytest
 
 from jobs.registry import periodic_jobs, workers
 
 
 @pytest.mark.parametrize("name", list(periodic_jobs))
-def test_a_job_is_found_by_its_path_and_says_what_it_does(name: str) -> None:
-    job = periodic_jobs[name]
-    module, _, function = job.path.rpartition(".")
-    assert getattr(import_module(module), function) is job.run
-    assert job.description
+def test_a_job_says_what_it_does(name: str) -> None:
+    assert periodic_jobs[name].description.endswith(".")
 
 
 def test_the_fast_work_is_registered() -> None:

@@ -4,39 +4,36 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
-from django_q.models import Schedule
+from django_q.brokers.orm import ORM
+from django_q.models import OrmQ, Schedule
 
+from jobs.management.commands.qcluster import careful_scheduler
+from jobs.models import Job
 from jobs.registry import periodic_jobs
-from jobs.schedules import synchronise
+from jobs.schedules import TICK, synchronise
 
-pytestmark = pytest.mark.django_db
+# django-q2 closes the connection before it looks, which would end a test's transaction.
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_migrating_makes_one_schedule_for_each_job() -> None:
+def slow_jobs() -> set[str]:
+    return {name for name, job in periodic_jobs.items() if not job.is_fast}
+
+
+def test_migrating_makes_a_row_and_one_schedule_for_each_job() -> None:
     Schedule.objects.all().delete()
+    Job.objects.all().delete()
     call_command("migrate", verbosity=0)
-    assert set(Schedule.objects.values_list("name", flat=True)) == set(periodic_jobs)
     call_command("migrate", verbosity=0)
-    names = Counter(Schedule.objects.values_list("name", flat=True))
-    assert set(names.values()) == {1}
+    assert set(Job.objects.values_list("name", flat=True)) == set(periodic_jobs)
+    assert Counter(Schedule.objects.values_list("name", flat=True)) == Counter(slow_jobs())
 
 
-def test_the_jobs_of_this_project_are_scheduled() -> None:
-    synchronise()
-    made = {"BROADCAST_ACTIVATION", "BROADCAST_EXPIRATION", "EVENT_RETENTION"}
-    assert made <= set(Schedule.objects.values_list("name", flat=True))
-
-
-def test_a_duration_becomes_minutes() -> None:
+def test_a_schedule_ticks_each_minute_and_names_its_job() -> None:
     synchronise()
     schedule = Schedule.objects.get(name="EVENT_RETENTION")
-    assert (schedule.schedule_type, schedule.minutes, schedule.repeats) == ("I", 1440, -1)
-
-
-def test_a_cron_expression_stays_one() -> None:
-    synchronise()
-    schedule = Schedule.objects.get(name="CONNECTION_PURGE")
-    assert (schedule.schedule_type, schedule.cron) == ("C", "0 2 * * *")
+    assert (schedule.func, schedule.args, schedule.repeats) == (TICK, "('EVENT_RETENTION',)", -1)
+    assert (schedule.schedule_type, schedule.minutes) == (Schedule.MINUTES, 1)
 
 
 def test_what_an_operator_changed_stays() -> None:
@@ -48,14 +45,45 @@ def test_what_an_operator_changed_stays() -> None:
     assert (schedule.minutes, schedule.next_run, schedule.repeats) == (7, later, 0)
 
 
-def test_a_function_that_moved_is_found_again() -> None:
+def test_a_schedule_of_an_older_version_is_put_right() -> None:
     synchronise()
-    Schedule.objects.filter(name="EVENT_RETENTION").update(func="gone.away")
+    Schedule.objects.filter(name="EVENT_RETENTION").update(func="gone.away", args=None)
     synchronise()
-    assert Schedule.objects.get(name="EVENT_RETENTION").func == "outbox.tasks.delete_old_events"
+    schedule = Schedule.objects.get(name="EVENT_RETENTION")
+    assert (schedule.func, schedule.args) == (TICK, "('EVENT_RETENTION',)")
 
 
 def test_a_schedule_that_is_there_twice_does_not_stop_a_migration() -> None:
     synchronise()
-    Schedule.objects.create(name="EVENT_RETENTION", func="outbox.tasks.delete_old_events")
+    Schedule.objects.create(name="EVENT_RETENTION", func=TICK)
     synchronise()
+    assert Schedule.objects.filter(name="EVENT_RETENTION").count() == 2
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"args": "('half"},
+        {"args": "__import__('os')"},
+        {"schedule_type": "C", "cron": "99 * * * *"},
+    ],
+)
+def test_a_broken_schedule_stops_no_other(damage: dict[str, str]) -> None:
+    synchronise()
+    broken = Schedule.objects.create(
+        name="broken", func="math.sqrt", repeats=-1, next_run=timezone.now() - timedelta(days=1)
+    )
+    Schedule.objects.filter(pk=broken.pk).update(**damage)
+    careful_scheduler(broker=ORM())
+    assert OrmQ.objects.count() == len(slow_jobs())
+    broken.refresh_from_db()
+    assert broken.repeats == 0
+
+
+def test_one_of_ours_that_was_broken_is_mended_at_once() -> None:
+    synchronise()
+    Schedule.objects.filter(name="EVENT_RETENTION").update(args="('half")
+    careful_scheduler(broker=ORM())
+    schedule = Schedule.objects.get(name="EVENT_RETENTION")
+    assert (schedule.args, schedule.repeats) == ("('EVENT_RETENTION',)", -1)
+    assert OrmQ.objects.count() == len(slow_jobs())
