@@ -82,6 +82,7 @@ DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 6)
 REDIS_URL: str = env.str("REDIS_URL", "")
 QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 2)
 HTTPS: bool = env.bool("HTTPS", False)
+METRICS_TOKEN: str = env.str("METRICS_TOKEN", "")
 
 
 # Jobs: each may be switched off and timed by <NAME>_ENABLED and <NAME>_INTERVAL; their names are
@@ -187,6 +188,7 @@ FIXTURE_DIRS = [BASE_DIR / "fixtures"]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^metrics$"]  # scraped on the port of each process, behind the proxy
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

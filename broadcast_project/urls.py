@@ -4,12 +4,14 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from broadcast_project import errors
+from broadcast_project.metrics import metrics
 from broadcasts import views
 
 urlpatterns = [
     path("", views.inbox, name="inbox"),
     path("login", views.SignIn.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
+    path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/", include("broadcasts.urls")),
     path("api/admin/", include("outbox.urls")),

@@ -1,5 +1,6 @@
 """Delivered, seen, read, dismissed: each stamped once, in batches, whoever says it how often."""
 
+import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -20,6 +21,25 @@ BATCH = 1_000
 STAGES = ("delivered", "seen", "read", "dismissed")
 
 
+class Stamped:
+    """How many receipts this process stamped, by stage; counted when the stamps are committed."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(STAGES, 0)
+        self._lock = threading.Lock()
+
+    def add(self, stage: str, count: int) -> None:
+        if count:
+            transaction.on_commit(lambda: self._add(stage, count), robust=True)
+
+    def _add(self, stage: str, count: int) -> None:
+        with self._lock:
+            self.counts[stage] += count
+
+
+stamped = Stamped()
+
+
 class NotInInbox(Exception):
     """No such broadcast in this person's inbox (HTTP 404)."""
 
@@ -36,6 +56,7 @@ def record_deliveries(broadcast_id: int, user_ids: Collection[int], at: datetime
         with connection.cursor() as cursor:
             people = ", ".join(["%s"] * len(ids))
             cursor.execute(DELIVER % people, [at_in_database, at_in_database, broadcast_id, *ids])
+            stamped.add("delivered", cursor.rowcount)
 
 
 # By hand, because this is the one write that grows with every message to every person: through
@@ -177,9 +198,11 @@ def _stamp(
         new = [Receipt(broadcast_id=pk, user_id=user_id) for pk in ids for user_id in user_ids]
         Receipt.objects.bulk_create(new, ignore_conflicts=True, batch_size=BATCH)
         stamps = {field: Coalesce(F(field), Value(at)) for field in IMPLIED[stage]}
-        Receipt.objects.filter(broadcast_id__in=ids, user_id__in=user_ids, **{stage: None}).update(
-            status=_status_after(stage), **stamps
+        unstamped = Receipt.objects.filter(
+            broadcast_id__in=ids, user_id__in=user_ids, **{stage: None}
         )
+        count = unstamped.update(status=_status_after(stage), **stamps)
+        stamped.add(stage.removesuffix("_at"), count)
 
 
 # Dismissing implies nothing: who throws a letter away has not read it.

@@ -22,6 +22,7 @@ from django.utils import timezone
 from django_eventstream import views as eventstream_views
 from django_eventstream.views import ListenerManager
 
+from connections.counters import counters
 from connections.registry import get_registry
 from connections.ring import Ring
 from connections.services import CLOSE
@@ -126,6 +127,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         """Subscribe. `asked_at` is the head before its channels were looked up: permissions that
         changed between the look-up and now would otherwise be missed."""
         self.streams[stream.id] = stream
+        counters.opened += 1
         for channel in stream.channels:
             self.by_channel[channel].add(stream)
         for frame in self.ring.after(asked_at) or ():
@@ -135,6 +137,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
     def remove(self, stream: Stream, reason: str) -> None:
         if self.streams.pop(stream.id, None) is None:
             return
+        counters.closed += 1
         for channel in stream.channels:
             self.by_channel[channel].discard(stream)
             if not self.by_channel[channel]:
@@ -149,7 +152,9 @@ class Hub(ListenerManager):  # type: ignore[misc]
 
     def written(self, stream: Stream, frames: list[Frame]) -> None:
         """These frames were written to the socket of `stream`."""
+        counters.frames += len(frames)
         for frame in frames:
+            counters.bytes += len(frame.body)
             if frame.is_message and frame.data:
                 self.deliveries[frame.data["broadcast_id"]].add(stream.user_id)
 

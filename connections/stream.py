@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.conf import settings
 
+from connections.counters import counters
 from connections.services import CLOSE
 from connections.wire import Frame, frame_of, notice
 from outbox.logs import get_log
@@ -135,6 +136,7 @@ class Stream:
 
     def reset(self) -> None:
         """Tell the client to refetch its inbox; go on from here."""
+        counters.resets += 1
         self.position = self.hub.head
         self._append(notice("RESET", {"position": self.position}, self.position))
 
@@ -147,6 +149,7 @@ class Stream:
 
     def _fall_behind(self) -> None:
         """Forget the queue; go on from the last frame that was written."""
+        counters.fallen_behind += 1
         first = next((frame for frame in self.queue if frame.position), None)
         if first:
             self.position = first.position - 1

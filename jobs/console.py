@@ -73,7 +73,7 @@ def _state(job: PeriodicJob, row: Job) -> JobState:
         last_status=last.status if last else "",
         last_error=last.error or last.reason if last else "",
         next_run_at=_next_run(job, row, now),
-        overdue=_overdue(job, row, now),
+        overdue=overdue_by(job, row, now),
         items=last.items if last else None,
         durations=[run.duration.total_seconds() for run in reversed(ended) if run.duration],
         error_rate=len(failed) / len(ended) if ended else None,
@@ -90,7 +90,7 @@ def _next_run(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
     return job.interval.after(row.last_slot or row.created_at)
 
 
-def _overdue(job: PeriodicJob, row: Job, now: datetime) -> timedelta | None:
+def overdue_by(job: PeriodicJob, row: Job, now: datetime) -> timedelta | None:
     due = _next_run(job, row, now)
     if due is None or row.holder:
         return None

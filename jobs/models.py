@@ -19,6 +19,17 @@ class Job(models.Model):
     since = models.DateTimeField(_("since"), null=True, blank=True)
     until = models.DateTimeField(_("until"), null=True, blank=True)
     created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    # Since the job exists: runs are deleted after a while, and a counter must never go down.
+    runs_succeeded = models.PositiveBigIntegerField(_("succeeded"), default=0, editable=False)
+    runs_failed = models.PositiveBigIntegerField(_("failed"), default=0, editable=False)
+    runs_lost = models.PositiveBigIntegerField(_("lost"), default=0, editable=False)
+    runs_missed = models.PositiveBigIntegerField(_("missed"), default=0, editable=False)
+    items_done = models.PositiveBigIntegerField(_("items"), default=0, editable=False)
+    items_failed = models.PositiveBigIntegerField(_("failed items"), default=0, editable=False)
+    items_skipped = models.PositiveBigIntegerField(_("skipped items"), default=0, editable=False)
+    seconds_run = models.FloatField(_("seconds run"), default=0, editable=False)
+    seconds_of_last_run = models.FloatField(_("seconds of the last run"), null=True, editable=False)
+    last_success_at = models.DateTimeField(_("last success"), null=True, editable=False)
 
     class Meta:
         verbose_name = _("job")

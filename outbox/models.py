@@ -23,7 +23,8 @@ class EventQuerySet(models.QuerySet["Event"]):
         return self.filter(position__isnull=False, published_at__isnull=False)
 
     def parked(self) -> "EventQuerySet":
-        return self.filter(parked_at__isnull=False)
+        # Never published, which their index knows: else all of the log would be read.
+        return self.filter(published_at=None, parked_at__isnull=False)
 
     def publishable(self, at: datetime) -> "EventQuerySet":
         """Pending and due, except what an earlier event of its key holds back.
