@@ -1,5 +1,6 @@
 """The way around the console, and what an operator sees first."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -9,18 +10,21 @@ from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
-from django_q.models import Failure, Schedule
+from django_q.models import Schedule
 
 from broadcasts.admin.broadcasts import STATUS_LABELS
 from broadcasts.admin.page import percent
 from broadcasts.models import Broadcast, Status
 from broadcasts.receipts import statistics_of
 from connections.models import Connection
+from jobs.models import Run, RunStatus
 from jobs.pages import digits
+from operations.models import Alert
 from outbox.admin import health
 from outbox.models import DeadLetter
 
 LATE = timedelta(minutes=2)  # by which a schedule may be late before qcluster seems down
+ALERTS = 10  # that the overview names
 
 SIDEBAR = [
     (
@@ -49,9 +53,12 @@ SIDEBAR = [
     (
         _("Jobs"),
         [
+            ("jobs.job", _("Jobs"), "monitor_heart"),
+            ("jobs.run", _("Runs"), "history"),
+            ("operations.alert", _("Alerts"), "notification_important"),
             ("django_q.schedule", _("Schedules"), "schedule"),
-            ("django_q.success", _("Successful runs"), "task_alt"),
-            ("django_q.failure", _("Failed runs"), "error"),
+            ("django_q.success", _("Successful tasks"), "task_alt"),
+            ("django_q.failure", _("Failed tasks"), "error"),
             ("django_q.ormq", _("Queue"), "queue"),
         ],
     ),
@@ -63,6 +70,11 @@ SIDEBAR = [
         ],
     ),
 ]
+
+BADGES: dict[str, Callable[[], int]] = {  # of what waits for an operator
+    "outbox.deadletter": lambda: DeadLetter.objects.count(),
+    "operations.alert": lambda: Alert.objects.open().count(),
+}
 
 
 def stylesheet(request: HttpRequest) -> str:
@@ -85,7 +97,7 @@ def navigation(request: HttpRequest) -> list[dict[str, Any]]:
 
 def _item(request: HttpRequest, model: str, title: Any, icon: str) -> dict[str, Any]:
     item = {"title": title, "icon": icon, "link": url_of(model)}
-    if model == "outbox.deadletter" and (count := DeadLetter.objects.count()):
+    if model in BADGES and (count := BADGES[model]()):
         item["badge"] = str(count)
     return item
 
@@ -104,7 +116,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Each part only for who may see its rows."""
     now = timezone.now()
     context["may_compose"] = request.user.has_perm("broadcasts.add_broadcast")
-    context["cards"], context["alarms"] = [], []
+    context["cards"] = []
     if _may_view(request, "broadcasts.broadcast"):
         context["cards"] += broadcast_cards()
         context["latest"] = latest()
@@ -117,7 +129,11 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if _may_view(request, "django_q.schedule"):
         late = Schedule.objects.exclude(repeats=0).filter(next_run__lt=now - LATE)
         context["late_jobs"] = late.count()
-        context["failed_jobs"] = Failure.objects.filter(started__gt=now - timedelta(days=1)).count()
+    if _may_view(request, "jobs.run"):
+        failed = Run.objects.filter(status=RunStatus.FAILED, slot__gt=now - timedelta(days=1))
+        context["failed_runs"] = failed.count()
+    if _may_view(request, "operations.alert"):
+        context["alerts"] = Alert.objects.open()[:ALERTS]
     return context
 
 

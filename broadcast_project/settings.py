@@ -135,6 +135,7 @@ INSTALLED_APPS = [
     "outbox",
     "connections",
     "broadcasts",
+    "operations",
     "broadcast_project",
 ]
 

@@ -14,6 +14,7 @@ urlpatterns = [
     path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/", include("broadcasts.urls")),
+    path("api/admin/", include("jobs.urls")),
     path("api/admin/", include("outbox.urls")),
     path("api/user/sse/", include("connections.urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),

@@ -19,6 +19,7 @@ class JobState:
     enabled: bool
     paused_at: datetime | None
     holder: str
+    """Also of a lease that ran out, until another node takes it."""
     running_since: datetime | None
     token: int
     last_run_at: datetime | None
@@ -53,9 +54,16 @@ def overview() -> list[JobState]:
     return [_state(job, rows[name]) for name, job in sorted(periodic_jobs.items()) if name in rows]
 
 
+def state_of(name: str) -> JobState | None:
+    """One declared job; None when no code declares it."""
+    row = Job.objects.annotate(now=Now()).filter(name=name).first()
+    return _state(periodic_jobs[name], row) if row and name in periodic_jobs else None
+
+
 def _state(job: PeriodicJob, row: Job) -> JobState:
     now: datetime = row.now  # type: ignore[attr-defined]
-    runs = row.runs.exclude(status=RunStatus.MISSED).order_by("-slot")[: HISTORY + 1]
+    ran = row.runs.exclude(status=RunStatus.MISSED).defer("traceback")
+    runs = ran.order_by("-slot")[: HISTORY + 1]
     running = next((run for run in runs if run.status == RunStatus.RUNNING), None)
     ended = [run for run in runs if run.status != RunStatus.RUNNING]
     failed = [run for run in ended if run.status != RunStatus.SUCCEEDED]
@@ -67,7 +75,7 @@ def _state(job: PeriodicJob, row: Job) -> JobState:
         enabled=job.enabled,
         paused_at=row.paused_at,
         holder=row.holder,
-        running_since=running.started_at if running else None,
+        running_since=running.started_at if running and _is_held(row, now) else None,
         token=row.token,
         last_run_at=last.started_at if last else None,
         last_status=last.status if last else "",
@@ -82,6 +90,10 @@ def _state(job: PeriodicJob, row: Job) -> JobState:
     )
 
 
+def _is_held(row: Job, now: datetime) -> bool:
+    return bool(row.holder and row.until and row.until > now)
+
+
 def _next_run(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
     if row.requested_at:
         return row.requested_at
@@ -92,7 +104,7 @@ def _next_run(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
 
 def overdue_by(job: PeriodicJob, row: Job, now: datetime) -> timedelta | None:
     due = _next_run(job, row, now)
-    if due is None or row.holder:
+    if due is None or _is_held(row, now):
         return None
     limit = 2 * (job.interval.after(due) - due)
     return now - due if now - due > limit else None

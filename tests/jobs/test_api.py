@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
@@ -90,6 +91,8 @@ def test_a_job_is_steered(client: Client, boss: User, sweep: Job) -> None:
     assert sweep.requested_at
     assert client.post(f"{API}/{NAME}/pause").json()["state"] == "paused"
     assert client.post(f"{API}/{NAME}/resume").json()["state"] == "waiting"
+    notes = LogEntry.objects.filter(user=boss, object_id=NAME).order_by("id")
+    assert [entry.change_message for entry in notes] == ["Run now", "Paused", "Resumed"]
 
 
 def test_a_lease_is_released(client: Client, boss: User, sweep: Job) -> None:

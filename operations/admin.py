@@ -1,0 +1,71 @@
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
+from unfold.decorators import display
+
+from jobs.pages import ReadOnlyAdmin, span, to_the_second
+from operations.models import Alert, AlertQuerySet, Kind
+
+KIND_LABELS = {Kind.OVERDUE: "danger", Kind.FAILING: "danger", Kind.BACKLOG: "warning"}
+
+
+class StateFilter(RadioFilter):
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("open", _("Open")), ("resolved", _("Resolved"))]
+
+    def queryset(self, request: HttpRequest, queryset: AlertQuerySet) -> QuerySet[Alert]:
+        if self.value() == "open":
+            return queryset.open()
+        return queryset.resolved() if self.value() == "resolved" else queryset
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    list_display = ("state", "kind_label", "job", "message", "raised", "resolved", "lasted")
+    list_display_links = ("message",)
+    list_filter = (StateFilter, ("kind", ChoicesRadioFilter))
+    search_fields = ("subject", "message")
+    search_help_text = _("Job or words of the message")
+    show_full_result_count = False
+    list_per_page = 50
+    fields = ("state", "kind_label", "job", "message", "raised", "resolved", "lasted")
+
+    @display(description=_("state"), label={"open": "danger", "resolved": "success"})
+    def state(self, alert: Alert) -> tuple[str, Any]:
+        return ("resolved", _("Resolved")) if alert.resolved_at else ("open", _("Open"))
+
+    @display(description=_("kind"), ordering="kind", label=KIND_LABELS)
+    def kind_label(self, alert: Alert) -> tuple[str, str]:
+        return alert.kind, alert.get_kind_display()
+
+    @display(description=_("job"), ordering="subject")
+    def job(self, alert: Alert) -> SafeString:
+        runs = reverse("admin:jobs_run_changelist")
+        return format_html(
+            '<a class="text-link" href="{}?job__name__exact={}">{}</a>',
+            runs,
+            alert.subject,
+            alert.subject,
+        )
+
+    @display(description=_("raised"), ordering="raised_at")
+    def raised(self, alert: Alert) -> str:
+        return to_the_second(alert.raised_at)
+
+    @display(description=_("resolved"), ordering="resolved_at")
+    def resolved(self, alert: Alert) -> str:
+        return to_the_second(alert.resolved_at)
+
+    @display(description=_("lasted"))
+    def lasted(self, alert: Alert) -> str:
+        return span(alert.resolved_at - alert.raised_at) if alert.resolved_at else "–"

@@ -1,0 +1,92 @@
+"""Alerts: raised once, resolved by themselves; each with its event in the same transaction."""
+
+import logging
+from collections.abc import Iterator
+
+from django.db.models.functions import Now
+
+from jobs.console import JobState, overview
+from jobs.leases import fenced
+from operations.models import Alert, Backlog, Kind
+from outbox.models import Priority
+from outbox.services import emit
+
+logger = logging.getLogger(__name__)
+
+FAILURES = 3  # in a row
+GROWTHS = 3  # checks in a row that each found a larger backlog than the one before
+
+Found = dict[tuple[str, str], str]  # the message by kind and subject
+
+
+def check() -> int:
+    """Raise an alert for what is wrong with jobs now, resolve those that are over; how many."""
+    found: Found = {}
+    for job in overview():
+        for kind, message in problems_of(job):
+            found[kind, job.name] = message
+    raised = sum(raise_alert(kind, name, text) for (kind, name), text in found.items())
+    over = [a for a in Alert.objects.open().filter(kind__in=Kind) if key_of(a) not in found]
+    return raised + sum(resolve(alert) for alert in over)
+
+
+def problems_of(job: JobState) -> Iterator[tuple[Kind, str]]:
+    """A job that is switched off has none; one that is paused is not late."""
+    if not job.enabled:
+        return
+    if job.overdue and job.next_run_at:
+        yield Kind.OVERDUE, f"{job.name} was due at {job.next_run_at:%Y-%m-%d %H:%M:%S %Z}."
+    if job.failures_in_a_row >= FAILURES:
+        times = job.failures_in_a_row
+        yield Kind.FAILING, f"{job.name} failed {times} times in a row: {job.last_error}"
+    if job.backlog is not None and times_grown(job.name, job.backlog) >= GROWTHS:
+        yield Kind.BACKLOG, f"What waits for {job.name} grows: {job.backlog} now."
+
+
+def times_grown(name: str, count: int) -> int:
+    """How often in a row the backlog had grown; one that grew so far stays so until it shrinks."""
+    with fenced():
+        last, is_new = Backlog.objects.get_or_create(job=name, defaults={"count": count})
+        if is_new:
+            return 0
+        stuck = count == last.count and last.grown >= GROWTHS
+        grown = last.grown + 1 if count > last.count else last.grown if stuck else 0
+        Backlog.objects.filter(job=name).update(count=count, grown=min(grown, GROWTHS))
+    return grown
+
+
+def raise_alert(kind: str, subject: str, message: str) -> bool:
+    """False when it is open already: an alert is raised once."""
+    with fenced():
+        alert, is_new = Alert.objects.get_or_create(
+            kind=kind, subject=subject, resolved_at=None, defaults={"message": message}
+        )
+        if is_new:
+            emit("alert.raised", key=f"alert-{subject}", data=facts(alert), priority=Priority.HIGH)
+    if is_new:
+        logger.warning("Alert %s: %s", kind, message)
+    return is_new
+
+
+def resolve(alert: Alert) -> bool:
+    """False when somebody else resolved it first."""
+    with fenced():
+        done = Alert.objects.open().filter(pk=alert.pk).update(resolved_at=Now())
+        if done:
+            emit("alert.resolved", key=f"alert-{alert.subject}", data=facts(alert))
+    if done:
+        logger.info("Alert %s of %s is over", alert.kind, alert.subject)
+    return bool(done)
+
+
+def key_of(alert: Alert) -> tuple[str, str]:
+    return alert.kind, alert.subject
+
+
+def facts(alert: Alert) -> dict[str, object]:
+    return {
+        "alert_id": alert.pk,
+        "kind": alert.kind,
+        "subject": alert.subject,
+        "message": alert.message,
+    }
