@@ -15,6 +15,8 @@ if database["ENGINE"].endswith("postgresql") and settings.DATABASE_POOL_SIZE:
     # pool does not survive the fork of qcluster.
     pool = {"min_size": 1, "max_size": settings.DATABASE_POOL_SIZE, "timeout": 10}
     database["OPTIONS"]["pool"] = pool
+    # Else each connection that a restart of the server broke would fail one more request.
+    database["CONN_HEALTH_CHECKS"] = True
 
 django_application = get_asgi_application()
 

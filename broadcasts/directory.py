@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 from broadcasts.models import Audience, Product
 
 CHUNK = 1_000  # ids a query
+MOST_WORDS = 10  # of a search; each is three comparisons, and a database limits those
 T = TypeVar("T")
 
 
@@ -72,13 +73,24 @@ class Directory(ABC):
 
 
 def existing_user_ids(ids: Iterable[str]) -> Iterator[int]:
-    for chunk in _chunks(_numbers(ids)):
+    for chunk in _chunks(ids_in(ids)):
         yield from User.objects.filter(pk__in=chunk, is_active=True).values_list("pk", flat=True)
 
 
-def _numbers(ids: Iterable[str]) -> list[int]:
+def ids_in(texts: Iterable[str]) -> list[int]:
     """What may be an id: digits, and not more of them than a database takes."""
-    return [int(text) for text in ids if text.isascii() and text.isdigit() and len(text) < 19]
+    return [int(text) for text in texts if text.isascii() and text.isdigit() and len(text) < 19]
+
+
+def named(people: QuerySet[User], search: str) -> QuerySet[User]:
+    """Those whose username or name has each of the first words of `search`."""
+    for word in search.replace("\0", " ").split()[:MOST_WORDS]:
+        people = people.filter(
+            Q(username__icontains=word)
+            | Q(first_name__icontains=word)
+            | Q(last_name__icontains=word)
+        )
+    return people
 
 
 def _chunks(numbers: list[int]) -> Iterator[list[int]]:
@@ -104,15 +116,9 @@ class ModelDirectory(Directory):
     ) -> list[Person]:
         found: list[Person] = []
         for people in self._parts(audience, targets):
-            for word in search.split():
-                people = people.filter(
-                    Q(username__icontains=word)
-                    | Q(first_name__icontains=word)
-                    | Q(last_name__icontains=word)
-                )
             found += [
                 Person(user.pk, user.username, user.get_full_name())
-                for user in people.order_by("username")[: limit - len(found)]
+                for user in named(people, search).order_by("username")[: limit - len(found)]
             ]
             if len(found) == limit:
                 break
@@ -139,7 +145,7 @@ class ModelDirectory(Directory):
         if audience != Audience.SELECTED:
             yield people
             return
-        for chunk in _chunks(_numbers(targets)):
+        for chunk in _chunks(ids_in(targets)):
             yield people.filter(pk__in=chunk)
 
 

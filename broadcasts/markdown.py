@@ -1,21 +1,28 @@
 """Markdown to HTML that is safe to show: rendered and sanitised by libraries, never raw."""
 
+import re
 from functools import lru_cache
 
 import nh3
 from markdown_it import MarkdownIt
 
-_parser = MarkdownIt("commonmark", {"html": False, "linkify": True, "breaks": True}).enable(
+_plain = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(
+    ["table", "strikethrough"]
+)
+_linking = MarkdownIt("commonmark", {"html": False, "linkify": True, "breaks": True}).enable(
     ["linkify", "table", "strikethrough"]
 )
+# Finding bare links takes time by the square of a run without spaces: no address is so long.
+ENDLESS = re.compile(r"\S{3000}")
 TAGS = nh3.ALLOWED_TAGS - {"img", "map", "area"}
 
 
 @lru_cache(maxsize=256)  # a page of an inbox shows what everybody's inbox shows
 def render(content: str) -> str:
     """Sanitised HTML; links open apart and pass no referrer on."""
+    parser = _plain if ENDLESS.search(content) else _linking
     return nh3.clean(
-        _parser.render(content),
+        parser.render(content),
         tags=TAGS,
         link_rel="noopener noreferrer nofollow",
         url_schemes={"http", "https", "mailto"},

@@ -5,6 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Count, Q
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
@@ -62,8 +63,10 @@ class ConnectedView(APIView):
         mine = user in (str(request.user.pk), request.user.get_username())
         if not mine and not ViewsConnections().has_permission(request, self):
             raise PermissionDenied(ViewsConnections.message)
-        by_id = Q(pk=int(user)) if user.isascii() and user.isdigit() else Q(pk=None)
-        person = get_object_or_404(User, by_id | Q(username=user))
+        if not user.isprintable():  # PostgreSQL stores no NUL, and looks for none
+            raise Http404
+        is_id = user.isascii() and user.isdigit() and len(user) < 19
+        person = get_object_or_404(User, Q(pk=int(user) if is_id else None) | Q(username=user))
         count = Connection.objects.active().filter(user=person).count()
         return Response({"user": person.username, "connected": count > 0, "connections": count})
 

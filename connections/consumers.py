@@ -5,10 +5,11 @@ import contextlib
 import json
 import logging
 import random
+import re
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
-from http.cookies import SimpleCookie
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
@@ -18,14 +19,14 @@ from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import AbstractUser, User
-from django.http import HttpRequest
+from django.http import HttpRequest, parse_cookie
 
 from connections.channels import channels_of
 from connections.grip import grip_response, is_proxied
 from connections.hub import Hub, get_hub
 from connections.models import Connection
 from connections.registry import get_registry
-from connections.stream import Stream
+from connections.stream import CLIENT_GONE, Stream
 from connections.tokens import InvalidToken, read_token
 from connections.wire import encode
 from outbox.logs import get_log
@@ -33,6 +34,7 @@ from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
 
+POSITION = re.compile(r"[0-9]{1,19}")  # of more digits `int` may raise
 MAX_POSITION = 2**63 - 1
 GONE = -1  # a position that no log has
 RETRY_SPREAD = (1_000, 4_000)  # milliseconds; clients of a server that died must not return as one
@@ -132,8 +134,12 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def stream(self, hub: Hub, after: int | None) -> None:
         asked_at = hub.head
-        connection, others = await hub.in_database(self.admit, hub.node)
-        recovered = after is not None and await self.can_replay(hub, after)
+        connection, others = await hub.register(partial(self.admit, hub.node))
+        try:
+            recovered = after is not None and await self.can_replay(hub, after)
+        except BaseException:
+            hub.closed[connection.pk] = CLIENT_GONE
+            raise
         position = after if after is not None and recovered else hub.head
         stream = Stream(hub, connection.pk, connection.user_id, connection.channels, position)
         hub.add(stream, asked_at)
@@ -210,11 +216,10 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             except InvalidToken as error:
                 raise unauthorized("invalid_token", str(error)) from error
         else:
-            cookies = SimpleCookie(self.headers.get(b"cookie", ""))
-            cookie = cookies.get(settings.SESSION_COOKIE_NAME)
+            cookies = parse_cookie(self.headers.get(b"cookie", ""))
             request = HttpRequest()
             engine = import_module(settings.SESSION_ENGINE)
-            request.session = engine.SessionStore(cookie.value if cookie else None)
+            request.session = engine.SessionStore(cookies.get(settings.SESSION_COOKIE_NAME))
             user = get_user(request)
         if user is None or not user.is_authenticated:
             raise unauthorized("not_authenticated", "Sign in, or pass ?token= from the token API.")
@@ -229,7 +234,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         text = next((text for text in given if text), None)
         if text is None:
             return None
-        if not (text.isascii() and text.isdigit() and int(text) <= MAX_POSITION):
+        if not (POSITION.fullmatch(text) and int(text) <= MAX_POSITION):
             raise Refusal(
                 HTTPStatus.BAD_REQUEST,
                 "invalid_last_event_id",

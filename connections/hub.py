@@ -12,31 +12,33 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections
 from django.utils import timezone
 from django_eventstream import views as eventstream_views
 from django_eventstream.views import ListenerManager
 
 from connections.counters import counters
+from connections.models import Connection
 from connections.registry import get_registry
 from connections.ring import Ring
 from connections.services import CLOSE
 from connections.signals import delivered
-from connections.stream import Stream
-from connections.wire import Frame, frame_of, notice
+from connections.stream import CLIENT_GONE, Stream
+from connections.wire import Frame, frames_of, notice
 from jobs.wake import Wake
-from outbox.logs import get_log
+from outbox.logs import Consumer, get_log
 from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Admitted = tuple[Connection, int]
 
 DATABASE_THREADS = 4
 FALLBACK_POLL = 2.0  # seconds; a commit wakes the reader sooner
@@ -79,7 +81,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
 
     async def start(self) -> None:
         """Read the log from now on; the first stream that connects starts it, once."""
-        if self.started is None:
+        if self.started is None or _has_failed(self.started):
             self.started = asyncio.create_task(self._start())
         await asyncio.shield(self.started)
 
@@ -88,7 +90,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         eventstream_views.listener_manager = self
         await self.in_database(get_registry().start, self.node)
         records, since = await self.in_database(get_log().tail, BROADCASTS, self.ring.size)
-        self.ring.fill([frame_of(record) for record in records], since)
+        self.ring.fill(frames_of(records), since)
         self.head = records[-1].position if records else since
         self.reader.start()
         self.tasks = [
@@ -99,7 +101,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
     async def shut_down(self) -> None:
         """Tell every client to come back a little later, each at its own moment, and end."""
         self.stopping.set()
-        if self.started is None:
+        if not self.reader.is_alive():
             return
         for stream in list(self.streams.values()):
             data = {"retry_after": random.randint(500, 5_000)}  # noqa: S311 (jitter, no secret)
@@ -120,6 +122,23 @@ class Hub(ListenerManager):  # type: ignore[misc]
         return await asyncio.get_running_loop().run_in_executor(
             self.database, lambda: call(*args, **kwargs)
         )
+
+    async def register(self, admit: Callable[[], Admitted]) -> Admitted:
+        """`admit` in a thread. That goes on when the client goes: then its row is ended, too."""
+        admitting = self.database.submit(database_task(admit))
+        try:
+            return await asyncio.wrap_future(admitting)
+        except asyncio.CancelledError:
+            if not admitting.cancel():
+                admitting.add_done_callback(
+                    lambda done: self.loop.call_soon_threadsafe(self._end_unused, done)
+                )
+            raise
+
+    def _end_unused(self, admitted: Future[Admitted]) -> None:
+        if not admitted.exception():
+            connection, _ = admitted.result()
+            self.closed[connection.pk] = CLIENT_GONE
 
     # Streams
 
@@ -162,26 +181,27 @@ class Hub(ListenerManager):  # type: ignore[misc]
 
     def _read(self) -> None:
         consumer = get_log().consumer([BROADCASTS], after=self.head)
-        with Wake("log", stopping=self.stopping) as wake:
-            while not self.stopping.is_set():
-                try:
-                    records = consumer.poll()
-                except Exception:  # the database is away: clients keep their streams
-                    logger.exception("The log cannot be read; again in a second")
-                    close_old_connections()
-                    self.stopping.wait(1)
-                    continue
-                if records:
-                    frames = [frame_of(record) for record in records]
-                    self.loop.call_soon_threadsafe(self.dispatch, frames)
-                else:
-                    wake.wait(FALLBACK_POLL)
+        while not self.stopping.is_set():
+            try:
+                with Wake("log", stopping=self.stopping) as wake:
+                    self._read_on(consumer, wake)
+            except Exception:  # the database is away: clients keep their streams
+                logger.exception("The log cannot be read; again in a second")
+                close_old_connections()
+                self.stopping.wait(1)
         close_old_connections()
+
+    def _read_on(self, consumer: Consumer, wake: Wake) -> None:
+        while not self.stopping.is_set():
+            if records := consumer.poll():
+                self.loop.call_soon_threadsafe(self.dispatch, frames_of(records))
+            else:
+                wake.wait(FALLBACK_POLL)
 
     def dispatch(self, frames: list[Frame]) -> None:
         """Hand the frames to whom they address; in the ring before any stream can ask for them."""
         self.ring.extend(frames)
-        self.head = frames[-1].position
+        self.head = frames[-1].position if frames else self.head
         for frame in frames:
             addressed = self._addressed(frame)
             if frame.type == CLOSE:
@@ -219,7 +239,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
                     stream.cut("reads too slowly")
                 else:
                     stream.push(beat)
-            await self._quietly(get_registry().heartbeat, self.node)
+            await self._quietly(get_registry().heartbeat, self.node, list(self.streams))
 
     async def _flushes(self) -> None:
         while True:
@@ -230,19 +250,26 @@ class Hub(ListenerManager):  # type: ignore[misc]
         """Write receipts and ended connections, each as one batch."""
         deliveries, self.deliveries = self.deliveries, defaultdict(set)
         closed, self.closed = self.closed, {}
-        if deliveries:
-            await self._quietly(_record, deliveries)
+        if deliveries and not await self._quietly(_record, deliveries):
+            for broadcast_id, user_ids in deliveries.items():
+                self.deliveries[broadcast_id] |= user_ids
         if closed and not await self._quietly(get_registry().unregister, closed):
             self.closed |= closed  # again with the next batch
 
     async def _quietly(self, function: Callable[..., None], *args: Any) -> bool:
-        """A database that is away must not end the clock."""
+        """A failure must not end the clock; False when the database is away: try again."""
         try:
             await self.in_database(function, *args)
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("%s has to wait: %s", function.__qualname__, error)
+            return False
         except Exception:
             logger.exception("%s failed", function.__qualname__)
-            return False
         return True
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _record(deliveries: dict[int, set[int]]) -> None:

@@ -1,8 +1,9 @@
-"""Permissions that change cut the stream; the client returns with its new channels."""
+"""Permissions that change cut the stream; the client returns with its new channels, if it may."""
 
 from typing import Any
 
 from django.contrib.auth.models import Group, User
+from django.contrib.auth.signals import user_logged_out
 from django.db.models.signals import m2m_changed, post_save, pre_delete
 from django.dispatch import receiver
 
@@ -33,5 +34,21 @@ def cut_streams_of_members(action: str, people: set[int] | None, *, cleared: Any
 
 @receiver(post_save, sender=User)
 def cut_streams_of_who_is_shut_out(instance: User, created: bool, **_: Any) -> None:
-    if not created and not instance.is_active:
+    if created:
+        return
+    if not instance.is_active:
         disconnect_people({instance.pk}, reason="account disabled", reconnect=False)
+    elif instance._password is not None:  # type: ignore[attr-defined]  # a new one is saved
+        disconnect_people({instance.pk}, reason="password changed", reconnect=True)
+
+
+@receiver(pre_delete, sender=User)
+def cut_streams_of_who_is_deleted(instance: User, **_: Any) -> None:
+    disconnect_people({instance.pk}, reason="account deleted", reconnect=False)
+
+
+@receiver(user_logged_out)
+def cut_streams_of_who_signs_out(user: User | None, **_: Any) -> None:
+    """A stream does not know its session: all are cut, and those of other sessions return."""
+    if user:
+        disconnect_people({user.pk}, reason="signed out", reconnect=True)

@@ -1,7 +1,7 @@
 """Who is connected where: a backend by dotted path (`SSE_REGISTRY_BACKEND`)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import cache
 from uuid import UUID
@@ -29,8 +29,12 @@ class Registry(ABC):
         """Connections that ended, each with its reason."""
 
     @abstractmethod
-    def heartbeat(self, node: str) -> None:
-        """The node lives, and so does every connection that it has: one statement each."""
+    def heartbeat(self, node: str, streams: Collection[UUID]) -> None:
+        """The node lives, and so does every connection that it has: one statement each.
+
+        `streams` are all that are open there, to put right what was thought of it while it could
+        not say so.
+        """
 
     @abstractmethod
     def stop(self, node: str) -> None:
@@ -61,12 +65,22 @@ class DatabaseRegistry(Registry):
             for start in range(0, len(ids), 1_000):
                 mark_inactive(ids[start : start + 1_000], reason)
 
-    def heartbeat(self, node: str) -> None:
-        Node.objects.filter(name=node).update(last_heartbeat=Now(), stopped_at=None)
+    def heartbeat(self, node: str, streams: Collection[UUID]) -> None:
+        if not Node.objects.filter(name=node, stopped_at=None).update(last_heartbeat=Now()):
+            self._revive(node, list(streams))
         # A heartbeat is activity: a healthy quiet client is not idle.
         Connection.objects.active().filter(node=node).update(
             last_heartbeat=Now(), last_activity=Now()
         )
+
+    def _revive(self, node: str, streams: list[UUID]) -> None:
+        """The sweep took the node for dead, because it could not reach the database."""
+        alive = {"last_heartbeat": Now(), "stopped_at": None}
+        Node.objects.update_or_create(name=node, defaults=alive)
+        for start in range(0, len(streams), 1_000):
+            Connection.objects.filter(pk__in=streams[start : start + 1_000]).update(
+                status=ConnectionStatus.ACTIVE, disconnected_at=None, reason=""
+            )
 
     def stop(self, node: str) -> None:
         self._over(node, "server shutdown")

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from connections.counters import counters
 from connections.services import CLOSE
-from connections.wire import Frame, frame_of, notice
+from connections.wire import Frame, frames_of, notice
 from outbox.logs import get_log
 from outbox.topics import BROADCASTS
 
@@ -22,6 +22,7 @@ Write = Callable[[bytes], Awaitable[None]]
 
 WRITE_BYTES = 65_536  # about as much as one write takes
 STRETCH = 500  # events of the log that are replayed at a time
+CLIENT_GONE = "client disconnected"
 
 
 class Stream:
@@ -55,13 +56,13 @@ class Stream:
         self.size = 0
         self.wake = asyncio.Event()
         self.farewell: Frame | None = None
-        self.reason = "client disconnected"
+        self.reason = CLIENT_GONE
         self.stuck_since = 0.0
         self.task: asyncio.Task[None] | None = None
 
     def push(self, frame: Frame) -> None:
         """Queue a frame; never waits, never grows beyond the buffer."""
-        if self.behind or (frame.position and frame.position <= self.position):
+        if self.behind or self.farewell or (frame.position and frame.position <= self.position):
             return
         if self.size + len(frame.body) > settings.SSE_CLIENT_BUFFER_BYTES and self.queue:
             self._fall_behind()
@@ -70,7 +71,8 @@ class Stream:
         self.wake.set()
 
     def close(self, farewell: Frame, reason: str) -> None:
-        """End after what is queued, with a last word."""
+        """End after what is queued, with a last word. What comes later is for who returns: this
+        one may not be allowed to read it any more."""
         self.farewell, self.reason = farewell, reason
         self.wake.set()
         if self.stuck_since:
@@ -86,7 +88,7 @@ class Stream:
         """Write until the end. What is written is what `position` has passed."""
         self.task = asyncio.current_task()
         while True:
-            if self.behind and not self.queue:
+            if self.behind and not self.queue and not self.farewell:
                 await self._catch_up()
             if frames := self._take():
                 self.stuck_since = time.monotonic()
@@ -127,10 +129,11 @@ class Stream:
         if records is None:
             self.reset()
             return
-        for frame in map(frame_of, records):
+        for frame in frames_of(records):
             if self._mine(frame):
                 self._append(frame)
-            self.position = frame.position
+        if records:
+            self.position = records[-1].position
         if len(records) < STRETCH:
             self.position = max(self.position, complete_to)
 

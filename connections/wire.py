@@ -1,7 +1,9 @@
 """Events of the log as bytes of Server-Sent Events: encoded once, written to every socket."""
 
 import json
+import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,6 +11,8 @@ from typing import Any
 from django_eventstream.utils import sse_encode_event
 
 from outbox.logs import Record
+
+logger = logging.getLogger(__name__)
 
 # What clients are told an event is; any other type keeps its own name.
 NAMES = {
@@ -46,6 +50,17 @@ def encode(event: str, data: dict[str, Any], position: int | None = None) -> byt
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     body: str = sse_encode_event(event, text, event_id=position)
     return body.encode()
+
+
+def frames_of(records: Iterable[Record]) -> list[Frame]:
+    """Without those that cannot be encoded: one of them must not stop the stream of all."""
+    frames = []
+    for record in records:
+        try:
+            frames.append(frame_of(record))
+        except Exception:
+            logger.exception("Event %s cannot be sent to streams", record.event_id)
+    return frames
 
 
 def frame_of(record: Record) -> Frame:

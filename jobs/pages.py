@@ -99,10 +99,6 @@ def to_the_second(moment: datetime | None) -> str:
     return f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
 
 
-def age(moment: datetime | None, now: datetime) -> timedelta | None:
-    return now - moment if moment else None
-
-
 def preformatted(text: str) -> SafeString:
     return format_html('<pre class="console-pre" tabindex="0">{}</pre>', text)
 

@@ -1,15 +1,14 @@
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
@@ -21,7 +20,6 @@ from unfold.paginator import InfinitePaginator
 from jobs.pages import (
     Question,
     ReadOnlyAdmin,
-    age,
     ask,
     confirmed,
     preformatted,
@@ -30,9 +28,10 @@ from jobs.pages import (
     span,
     to_the_second,
 )
+from outbox.backlog import backlog
 from outbox.deadletters import NotRedrivable, purge, purge_all, redrive, redrive_all
 from outbox.logs import get_log
-from outbox.models import ConsumerOffset, DeadLetter, Event, Priority, RelayLease
+from outbox.models import ConsumerOffset, DeadLetter, Event, Priority
 
 PRIORITY_LABELS = {
     Priority.LOW: "default",
@@ -63,19 +62,16 @@ def state_of(event: Event) -> str:
 
 
 def health() -> dict[str, Any]:
-    """Depth, oldest wait, head and leader of the outbox; three queries, each by an index."""
-    pending = Event.objects.pending()
-    oldest = pending.order_by("created_at").values_list("created_at", flat=True).first()
-    lease = RelayLease.objects.filter(name="relay").annotate(now=Now()).first()
-    alive = bool(lease and lease.holder and lease.until and lease.until > lease.now)
-    depth = pending.count()
+    """The backlog as pages show it."""
+    now = backlog()
+    waits = now.oldest_pending_seconds
     return {
-        "depth": depth,
-        "oldest": span(age(oldest, timezone.now())),
-        "head": get_log().head(),
-        "lease": lease,
-        "alive": alive,
-        "stuck": bool(depth and not alive),
+        "depth": now.depth,
+        "oldest": "" if waits is None else span(timedelta(seconds=waits)),
+        "head": now.position,
+        "leader": now.leader,
+        "leader_since": now.leader_since,
+        "stuck": bool(now.depth and not now.leader),
     }
 
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 NAME = "relay"
 STAND_BY = 1.0  # seconds between looks at a lease that somebody else holds
 FALLBACK_POLL = 2.0  # seconds; a commit wakes the relay sooner
+BATCHES_A_STEP = 10  # then SIGTERM is looked for, however long the backlog
 
 
 class Fenced(Exception):
@@ -46,8 +47,11 @@ class Relay:
         if not self.lead():
             return STAND_BY
         try:
-            while self.publish_batch() and self.lead():
-                pass
+            for _ in range(BATCHES_A_STEP):
+                if not (self.publish_batch() and self.lead()):
+                    break
+            else:
+                return 0.0
         except Fenced:
             logger.warning("Relay %s lost the lead", self.holder)
             self.token = 0

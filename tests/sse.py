@@ -58,7 +58,9 @@ class Client:
                 f"GET /api/user/sse/connect?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}"
                 "\r\n".encode()
             )
-            self.status = int((await reader.readline()).split()[1])
+            if not (answer := await reader.readline()):
+                raise ConnectionError("killed before it answered")
+            self.status = int(answer.split()[1])
             length = 0
             while (line := await reader.readline()) not in (b"\r\n", b""):
                 if line.lower().startswith(b"content-length:"):

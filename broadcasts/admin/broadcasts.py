@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ from broadcasts.admin.questions import (
     send_question,
     test_question,
 )
-from broadcasts.directory import UserServiceUnavailable
+from broadcasts.directory import UserServiceUnavailable, ids_in
 from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
 from jobs.pages import ask, confirmed, digits
@@ -60,6 +61,7 @@ ON_PAGE = {  # which buttons the page of one broadcast offers
     "retry_one": {Status.FAILED},
     "duplicate_one": set(Status),
 }
+PAGE_NUMBER = re.compile(r"[1-9][0-9]{0,5}")  # databases take no offset of any length
 HEAVY = ("content", "targets", "last_error")
 
 
@@ -144,9 +146,7 @@ class BroadcastAdmin(ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Broadcast | None:
-        if not object_id.isdecimal():
-            return None
-        return Broadcast.objects.select_related("sender").filter(pk=object_id).first()
+        return Broadcast.objects.select_related("sender").filter(pk__in=ids_in([object_id])).first()
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BroadcastChangeList
@@ -437,7 +437,7 @@ class BroadcastAdmin(ModelAdmin):
     def choices(self, request: HttpRequest) -> HttpResponse:
         self._allow_composing(request)
         number = request.GET.get("page", "1")
-        page_number = int(number) if number.isdecimal() and int(number) else 1
+        page_number = int(number) if PAGE_NUMBER.fullmatch(number) else 1
         audience, term = request.GET.get("audience", ""), request.GET.get("term", "")
         return JsonResponse(choices_for(audience, term, page_number))
 

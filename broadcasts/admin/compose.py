@@ -1,7 +1,7 @@
 """The form in which an operator writes a draft, and what it shows while they write."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,6 @@ from django import forms
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db.models import Q
 from django.template.loader import render_to_string
 from django.utils import timezone
 from django.utils.safestring import SafeString
@@ -17,7 +16,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextareaWidget
 
-from broadcasts.directory import CHUNK, Target, UserServiceUnavailable, get_directory
+from broadcasts.directory import (
+    CHUNK,
+    Target,
+    UserServiceUnavailable,
+    get_directory,
+    ids_in,
+    named,
+)
 from broadcasts.models import Audience, Broadcast
 from broadcasts.services import validate
 
@@ -131,8 +137,7 @@ def user_ids(pasted: str) -> list[str]:
     """The ids behind usernames or ids, in their order; an unknown one is a `ValidationError`."""
     words = list(dict.fromkeys(filter(None, SEPARATORS.split(pasted))))
     found = _by("username", words)
-    numbers = [word for word in words if word not in found and word.isascii() and word.isdigit()]
-    found |= _by("pk", numbers)
+    found |= _by("pk", ids_in(word for word in words if word not in found))
     unknown = [word for word in words if word not in found]
     if unknown:
         names = ", ".join(unknown[:10]) + (", …" if len(unknown) > 10 else "")
@@ -145,7 +150,7 @@ def user_ids(pasted: str) -> list[str]:
     return [found[word] for word in words]
 
 
-def _by(field: str, words: list[str]) -> dict[str, str]:
+def _by(field: str, words: Sequence[str | int]) -> dict[str, str]:
     found: dict[str, str] = {}
     for start in range(0, len(words), CHUNK):
         chunk = words[start : start + CHUNK]
@@ -155,7 +160,7 @@ def _by(field: str, words: list[str]) -> dict[str, str]:
 
 
 def _people(ids: Iterable[str]) -> list[Target]:
-    users = User.objects.filter(pk__in=[pk for pk in ids if pk.isascii() and pk.isdigit()])
+    users = User.objects.filter(pk__in=ids_in(ids))
     return [Target(str(user.pk), label_of(user.username, user.get_full_name())) for user in users]
 
 
@@ -289,13 +294,7 @@ def _like(audience: str, term: str) -> list[Target]:
 
 
 def _people_like(term: str, page: int) -> list[Target]:
-    users = User.objects.filter(is_active=True)
-    for word in term.split():
-        users = users.filter(
-            Q(username__icontains=word)
-            | Q(first_name__icontains=word)
-            | Q(last_name__icontains=word)
-        )
+    users = named(User.objects.filter(is_active=True), term)
     start = (page - 1) * PAGE
     rows = users.order_by("username")[start : start + PAGE + 1]
     return [Target(str(user.pk), label_of(user.username, user.get_full_name())) for user in rows]

@@ -12,7 +12,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from broadcasts.directory import UserServiceUnavailable, get_directory
+from broadcasts.directory import UserServiceUnavailable, get_directory, ids_in
 from broadcasts.models import Audience, Broadcast, Status
 from broadcasts.receipts import Statistics, statistics
 from broadcasts.services import compose
@@ -40,8 +40,8 @@ def list_url() -> str:
 
 
 def state_of(pk: str | int) -> tuple[str, datetime | None]:
-    found = Broadcast.objects.filter(pk=pk).values_list("status", "activated_at").first()
-    return found or ("", None)
+    found = Broadcast.objects.filter(pk__in=ids_in([str(pk)]))
+    return found.values_list("status", "activated_at").first() or ("", None)
 
 
 def context(broadcast: Broadcast) -> dict[str, Any]:

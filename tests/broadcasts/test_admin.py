@@ -429,6 +429,27 @@ def titles(response: Any) -> list[str]:
     return [row.title for row in response.context["cl"].result_list]
 
 
+@pytest.mark.parametrize("page", ["9" * 30, "9" * 5_000, "0", "x"])
+def test_a_page_that_cannot_be_is_the_first(console, page):
+    UserFactory.create(username="person-1")
+    found = console.get(f"{LIST}choices/?audience=SELECTED&term=person-&page={page}").json()
+    assert len(found["results"]) == 1
+
+
+@pytest.mark.parametrize("search", ["person " * 2_000, "\0person"])
+def test_a_search_of_any_length_is_answered(console, search):
+    UserFactory.create(username="person-1")
+    answer = console.post(f"{LIST}reach/", {"audience": "ALL", "search": search}).json()
+    assert answer["people"] == ["person-1"]
+
+
+@pytest.mark.parametrize("digits", [30, 5_000])
+def test_numbers_that_are_nobodys_id_are_named(console, digits):
+    form = {"audience": "SELECTED", "targets_pasted": "9" * digits}
+    assert "nobody's" in console.post(f"{LIST}reach/", form).json()["hint"]
+    assert console.get(f"{LIST}{'9' * digits}/change/").status_code == 302
+
+
 OWN_VIEWS = ["preview/", "reach/", "choices/"]
 VERBS = ["send", "cancel", "retry", "duplicate", "test", "numbers", "change"]
 

@@ -98,3 +98,8 @@ def test_an_operator_sees_who_is_connected_where(operator: Client, user: User) -
 
 def test_an_unknown_person_is_404(operator: Client) -> None:
     assert operator.get("/api/user/sse/connected/nobody").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["%00", "9" * 30, "9" * 5_000])
+def test_what_can_be_nobodys_name_or_id_is_404(operator: Client, name: str) -> None:
+    assert operator.get(f"/api/user/sse/connected/{name}").status_code == 404

@@ -10,10 +10,14 @@ import time_machine
 from asgiref.testing import ApplicationCommunicator
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import Client
 
 from broadcasts.directory import get_directory
 from connections import consumers, hub
+from connections.hub import database_task
+from connections.models import Connection
+from connections.registry import DatabaseRegistry
 from connections.services import disconnect_people
 from connections.tokens import make_token
 from connections.wire import frame_of
@@ -35,6 +39,19 @@ def user() -> User:
     return User.objects.create_user("reader", password="secret")
 
 
+def scope_of(
+    query: str, method: str = "GET", headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": method,
+        "path": "/api/user/sse/connect",
+        "query_string": query.encode(),
+        "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
+        "client": ["192.0.2.1", 4711],
+    }
+
+
 def ask(
     query: str = "",
     *,
@@ -44,14 +61,7 @@ def ask(
     pieces: int = 1,
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and the last of `pieces` of the body, of the last of `times` requests."""
-    scope = {
-        "type": "http",
-        "method": method,
-        "path": "/api/user/sse/connect",
-        "query_string": query.encode(),
-        "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
-        "client": ["192.0.2.1", 4711],
-    }
+    scope = scope_of(query, method, headers)
 
     async def request() -> tuple[dict[str, Any], dict[str, Any]]:
         for _ in range(times):
@@ -125,7 +135,7 @@ def test_ones_own_stream_may_be_named(user: User) -> None:
     assert ask(f"token={make_token(user.pk)}&user=reader")[0] == 200
 
 
-@pytest.mark.parametrize("value", ["abc", "-1", "1.5", "١٢", "9" * 30, "error"])
+@pytest.mark.parametrize("value", ["abc", "-1", "1.5", "١٢", "9" * 30, "9" * 5_000, "error"])
 def test_a_malformed_last_event_id_gets_400(user: User, value: str) -> None:
     said = error(
         ask(f"token={make_token(user.pk)}", headers={"Last-Event-ID": value})
@@ -188,6 +198,74 @@ def test_a_directory_that_is_down_is_503_and_not_silence(user: User, settings: A
         get_directory.cache_clear()
     assert error(answer)["code"] == "unavailable"
     assert (status, headers["retry-after"]) == (503, "5")
+
+
+def test_a_client_that_goes_while_it_is_admitted_leaves_no_connection_behind(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit = consumers.StreamConsumer.admit
+    admitting, gone = threading.Event(), threading.Event()
+
+    def admit_slowly(self: consumers.StreamConsumer, node: str) -> Any:
+        admitting.set()
+        gone.wait(10)
+        return admit(self, node)
+
+    async def come_and_go() -> None:
+        consumer = ApplicationCommunicator(consumers.StreamConsumer.as_asgi(), scope)
+        await consumer.send_input({"type": "http.request"})
+        await asyncio.to_thread(admitting.wait, 10)
+        await consumer.send_input({"type": "http.disconnect"})
+        await consumer.wait(10)
+        gone.set()
+        async with asyncio.timeout(10):
+            while not await asyncio.to_thread(ended):
+                await asyncio.sleep(0.02)
+        await hub.get_hub().shut_down()
+
+    @database_task
+    def ended() -> bool:
+        return Connection.objects.filter(reason="client disconnected").exists()
+
+    monkeypatch.setattr(consumers.StreamConsumer, "admit", admit_slowly)
+    scope = scope_of(f"token={make_token(user.pk)}")
+    asyncio.run(come_and_go())
+    assert not Connection.objects.active().exists()
+
+
+def test_an_error_after_the_admission_leaves_no_connection_behind(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> bool:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(consumers.StreamConsumer, "can_replay", fail)
+    assert error(ask(f"token={make_token(user.pk)}&last_event_id=0"))["status"] == 503
+    assert Connection.objects.get().reason == "client disconnected"
+
+
+def test_a_server_whose_first_stream_met_an_outage_serves_the_next(
+    user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = DatabaseRegistry.start
+    failures = [OperationalError("the database is away")]
+
+    def start_at_last(self: DatabaseRegistry, node: str) -> None:
+        if failures:
+            raise failures.pop()
+        start(self, node)
+
+    monkeypatch.setattr(DatabaseRegistry, "start", start_at_last)
+    assert ask(f"token={make_token(user.pk)}", times=2)[0] == 200
+
+
+@pytest.mark.parametrize("other", ['a={"x":1}', "a,b=1", "a[1]=2", 'x="a b'])
+def test_the_cookies_of_other_applications_are_in_nobodys_way(
+    user: User, client: Client, other: str
+) -> None:
+    client.force_login(user)
+    cookie = client.cookies[settings.SESSION_COOKIE_NAME].value
+    assert ask(headers={"Cookie": f"{other}; {settings.SESSION_COOKIE_NAME}={cookie}"})[0] == 200
 
 
 def test_permissions_that_change_while_a_stream_opens_cut_it(

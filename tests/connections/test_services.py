@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.test import Client
 from django.utils import timezone
 
 from broadcasts.models import Product
@@ -136,6 +137,25 @@ def test_a_disabled_account_loses_its_streams_for_good(user: User) -> None:
     assert Event.objects.get(type=CLOSE).data["reconnect"] is False
 
 
+def test_a_new_password_cuts_the_streams_and_who_knows_it_returns(user: User) -> None:
+    user.set_password("another")
+    user.save()
+    assert Event.objects.get(type=CLOSE).data["reconnect"] is True
+
+
+def test_a_person_who_is_deleted_loses_their_streams_for_good(user: User) -> None:
+    channel = f"user-{user.pk}"
+    user.delete()
+    event = Event.objects.get(type=CLOSE)
+    assert (event.channels, event.data["reconnect"]) == ([channel], False)
+
+
+def test_signing_out_cuts_the_streams_of_the_other_tabs(user: User, client: Client) -> None:
+    client.force_login(user)
+    client.logout()
+    assert Event.objects.get(type=CLOSE).channels == [f"user-{user.pk}"]
+
+
 def test_saving_a_person_otherwise_cuts_nothing(user: User) -> None:
     user.first_name = "Ada"
     user.save()
@@ -165,12 +185,23 @@ def test_a_heartbeat_is_two_statements_and_counts_as_activity(
     for _ in range(20):
         connect(user, quiet_for=50)
     with django_assert_num_queries(2):
-        DatabaseRegistry().heartbeat("a")
+        DatabaseRegistry().heartbeat("a", [])
     recent = timezone.now() - timedelta(seconds=5)
     assert (
         Connection.objects.filter(last_heartbeat__gte=recent, last_activity__gte=recent).count()
         == 20
     )
+
+
+def test_a_node_that_was_taken_for_dead_puts_its_open_streams_right(user: User) -> None:
+    node = live("a", quiet_for=61)
+    still_open = connect(user, quiet_for=61)
+    connect(user, quiet_for=61)  # ended meanwhile
+    sweep_stale()
+    DatabaseRegistry().heartbeat("a", [still_open.pk])
+    assert list(Connection.objects.active()) == [still_open]
+    node.refresh_from_db()
+    assert node.stopped_at is None
 
 
 def test_ended_connections_are_unregistered_in_one_statement_a_reason(

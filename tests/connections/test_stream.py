@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from connections import stream as stream_module
 from connections.ring import Ring
 from connections.stream import Stream
-from connections.wire import Frame, encode
+from connections.wire import Frame, encode, notice
 from outbox.logs import Record
 
 
@@ -170,6 +170,31 @@ def test_what_is_gone_from_the_log_is_a_reset(monkeypatch: pytest.MonkeyPatch) -
     wrote = asyncio.run(too_late())
     assert [frame.body.split(b"\n")[0] for frame in wrote] == [b"event: RESET", b"event: MESSAGE"]
     assert [frame.position for frame in wrote] == [0, 21]
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_what_comes_after_a_stream_was_told_to_end_is_not_for_it(
+    monkeypatch: pytest.MonkeyPatch, behind: bool
+) -> None:
+    async def told_to_end() -> list[bytes]:
+        hub = MemoryHub(10)
+        monkeypatch.setattr(stream_module, "get_log", lambda: hub.log)
+        stream = Stream(hub, uuid4(), 1, ["mine"], 0)  # type: ignore[arg-type]
+        hub.streams.append(stream)
+        written: list[bytes] = []
+
+        async def write(body: bytes) -> None:
+            written.append(body)
+
+        task = asyncio.create_task(stream.run(write))
+        if not behind:
+            await asyncio.sleep(0)
+        stream.close(notice("DISCONNECTED", {}), "permissions changed")
+        hub.publish("mine")
+        await asyncio.wait_for(task, 5)
+        return written
+
+    assert [body.split(b"\n")[0] for body in asyncio.run(told_to_end())] == [b"event: DISCONNECTED"]
 
 
 def test_a_message_past_its_moment_is_not_replayed() -> None:

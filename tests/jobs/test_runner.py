@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+from functools import partial
 
 import pytest
 
@@ -51,9 +52,13 @@ def only(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(workers, name)
 
 
+def same(one: Counting) -> Counting:
+    return one
+
+
 def run_with(monkeypatch: pytest.MonkeyPatch, *made: Counting) -> tuple[Runner, threading.Thread]:
     for n, one in enumerate(made):
-        monkeypatch.setitem(workers, f"WORKER_{n}", lambda one=one: one)
+        monkeypatch.setitem(workers, f"WORKER_{n}", partial(same, one))
     running = Runner()
     thread = threading.Thread(target=running.run)
     thread.start()

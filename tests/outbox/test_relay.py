@@ -93,6 +93,16 @@ def test_a_step_publishes_every_batch(relay: Relay, log: RecordingLog) -> None:
     assert sizes[:3] == [3, 6, 8]
 
 
+@override_settings(OUTBOX_BATCH_SIZE=1)
+def test_a_step_ends_before_a_long_backlog_does(relay: Relay) -> None:
+    for n in range(25):
+        emit_one(f"key-{n}")
+    assert [relay.step(), len(published())] == [0, 10]
+    assert [relay.step(), len(published())] == [0, 20]
+    assert relay.step() > 0
+    assert len(published()) == 25
+
+
 @override_settings(EVENT_MAX_BYTES=1_000)
 def test_what_is_too_large_is_parked_with_its_error() -> None:
     event = emit_one("poison", TOO_LARGE)
