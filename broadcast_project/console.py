@@ -10,6 +10,7 @@ from django.templatetags.static import static
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django_q.models import Schedule
 
 from broadcasts.admin.broadcasts import STATUS_LABELS
@@ -166,7 +167,8 @@ def people_card() -> dict[str, Any]:
         people=Count("user", distinct=True), streams=Count("pk")
     )
     url = url_of("connections.connection", "?status__exact=ACTIVE")
-    note = _("%(count)s streams") % {"count": digits(active["streams"])}
+    note = ngettext("%(count)s stream", "%(count)s streams", active["streams"])
+    note %= {"count": digits(active["streams"])}
     return card(_("People connected"), active["people"], url, note=note)
 
 

@@ -21,6 +21,7 @@ from outbox.models import Priority
 EXCERPT = settings.BASE_DIR / "fixtures" / "advisories-excerpt.jsonl"
 LAST = "demo-welcome"  # made last, so that it proves the rest
 FIRST_OF_MANY = 11  # the fixture has user-001 to user-010
+FIXTURE_PEOPLE = ["admin", *(f"user-{number:03}" for number in range(1, FIRST_OF_MANY))]
 PASSWORD_OF_MANY = "demo"  # noqa: S105
 BATCH = 1_000
 
@@ -39,6 +40,14 @@ def create() -> bool:
     for fields in _broadcasts(timezone.now()):
         _send(User.objects.get(username="admin"), **fields)
     return True
+
+
+def known_logins() -> list[str]:
+    """Usernames of the demo whose password everybody knows; one stands for those of many."""
+    one_of_many = f"user-{FIRST_OF_MANY:05}"
+    passwords = {name: name for name in FIXTURE_PEOPLE} | {one_of_many: PASSWORD_OF_MANY}
+    users = User.objects.filter(username__in=passwords, is_active=True).order_by("username")
+    return [u.username for u in users if u.check_password(passwords[u.username])]
 
 
 def create_people(count: int, subscriptions: int, *, seed: int = 1) -> int:

@@ -52,7 +52,7 @@ TEXTS = {
     "state_offline": _("Offline. Next try within {seconds} s."),
     "state_restarting": _("The server restarts. Next try in {seconds} s."),
     "state_limited": _("Too many tabs: messages load when you reload."),
-    "state_ended": _("Disconnected: {reason}"),
+    "state_ended": _("Not live: {reason}"),
     "state_signed_out": _("Signed out"),
     "failed_load": _("Your messages could not be loaded."),
     "failed_read": _("“{title}” could not be marked as read; it is still unread."),

@@ -30,6 +30,10 @@ from broadcasts.services import validate
 PAGE = 20
 SHOWN_PEOPLE = 50  # more than these are edited as text
 SEPARATORS = re.compile(r"[\s,;]+")
+HALF_A_MOMENT = {
+    "invalid_date": gettext_lazy("Enter a date as well, like 2030-01-31."),
+    "invalid_time": gettext_lazy("Enter a time as well, like 14:30."),
+}
 NO_ANSWER = gettext_lazy(
     "The directory does not answer (%(error)s). Keep this page open and try again in a moment."
 )
@@ -202,6 +206,7 @@ class BroadcastForm(forms.ModelForm):  # type: ignore[type-arg]
         for name, text in moments.items():
             if name in self.fields:
                 self.fields[name].help_text = text % zone
+                self.fields[name].error_messages |= HALF_A_MOMENT
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

@@ -39,10 +39,20 @@ def send_question(broadcast: Broadcast, *, later: bool) -> Question:
             (_("Priority"), broadcast.get_priority_display()),
             (_("Kind"), kind_of(broadcast)),
         ],
-        warning=_("Nobody belongs to this audience now.") if people == "0" else "",
+        warning=_warning(broadcast, people, later=later),
         submit=_("Schedule") if later else _("Send now"),
         back=page_url(broadcast),
     )
+
+
+def _warning(broadcast: Broadcast, people: str, *, later: bool) -> str:
+    sentences = []
+    if people == "0":
+        sentences.append(_("Nobody belongs to this audience now."))
+    if not later and broadcast.scheduled_at and broadcast.scheduled_at > timezone.now():
+        text = _("It does not wait for %(moment)s: to keep that, go back and press Schedule.")
+        sentences.append(text % {"moment": moment(broadcast)})
+    return " ".join(sentences)
 
 
 def moment(broadcast: Broadcast) -> str:

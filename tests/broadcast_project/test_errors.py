@@ -223,3 +223,16 @@ def test_the_catch_all_is_the_last_of_the_apis_addresses() -> None:
     last = patterns[-1]
     assert isinstance(last, URLPattern)
     assert last.callback is errors.no_such_address
+
+
+def test_a_person_who_is_lost_is_shown_the_way(client: Client) -> None:
+    response = client.get("/nowhere")
+    assert response.status_code == 404
+    assert 'href="/"' in response.text
+
+
+@pytest.mark.django_db
+def test_a_form_that_is_too_large_says_so(client: Client) -> None:
+    response = client.post("/login", {"username": "x" * 3_000_000})
+    assert response.status_code == 400
+    assert "too large" in response.text

@@ -105,7 +105,7 @@ def test_up_refuses_demo_logins_outside_debug(
     assert spawn(["demo"], live_database | {"DEBUG": "true"}).wait(60) == 0
     up = spawn(["up", "--port", str(free_port)], live_database)
     assert up.wait(60) == 1
-    assert "The demo login admin/admin exists and DEBUG is off" in up.output()
+    assert "known passwords: admin, user-001, user-002," in up.output()
 
 
 def test_a_production_start_collects_static_files_and_shows_no_logins(
@@ -114,4 +114,5 @@ def test_a_production_start_collects_static_files_and_shows_no_logins(
     up = spawn(["up", "--port", str(free_port)], live_database)
     wait_until(lambda: up.process.poll() is not None or "Stop with" in up.output(), 60, "up is up")
     assert "admin/admin" not in up.output()
+    assert "No operator yet" in up.output()
     assert (Path(live_database["VAR_DIR"]) / "static" / "admin").is_dir()

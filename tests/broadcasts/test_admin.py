@@ -135,6 +135,14 @@ def test_a_draft_is_scheduled(console):
     assert broadcast.scheduled_at == moment.replace(microsecond=0)
 
 
+def test_send_now_warns_that_a_chosen_moment_is_not_kept(console):
+    broadcast = stored(scheduled_at=timezone.now() + timedelta(hours=2))
+    now = console.get(page_of(broadcast, "send")).context["question"]
+    later = console.get(page_of(broadcast, "send") + "?when=scheduled").context["question"]
+    assert "go back and press Schedule" in now.warning
+    assert "press Schedule" not in later.warning
+
+
 def test_send_now_does_not_wait_for_the_scheduled_moment(console):
     broadcast = stored(scheduled_at=timezone.now() + timedelta(hours=2))
     confirm(console, page_of(broadcast, "send"))
@@ -154,6 +162,7 @@ def test_send_now_does_not_wait_for_the_scheduled_moment(console):
         ({"audience": "SELECTED", "targets_pasted": "nobody 7777"}, "targets", "nobody, 7777"),
         ({"_schedule": "1"}, "scheduled_at", "Choose when"),
         ({"scheduled_at_0": "soon"}, "scheduled_at", "valid date"),
+        ({"scheduled_at_0": "2099-01-31"}, "scheduled_at", "Enter a time as well"),
         ({"expires_at_0": "2020-01-01", "expires_at_1": "10:00"}, "expires_at", "has passed"),
         ({"force_logoff": "on"}, "force_logoff", "fire and forget"),
     ],

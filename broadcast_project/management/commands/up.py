@@ -13,9 +13,9 @@ from django.db import connections
 from django.utils.termcolors import make_style
 
 from broadcast_project.supervisor import Supervisor
+from broadcasts.demo import known_logins
 
 COLOURS = {"web": "cyan", "relay": "magenta", "jobs": "yellow"}
-DEMO_LOGINS = ("admin", "user-001")  # the password is the name
 LISTENING_POLL = 0.1  # seconds
 
 
@@ -31,8 +31,9 @@ class Command(BaseCommand):
             self._prepare()
         except KeyboardInterrupt:
             raise CommandError("Interrupted before anything was started.") from None
+        lacks_operator = not has_operator()
         connections.close_all()
-        asyncio.run(self._run(port))
+        asyncio.run(self._run(port, lacks_operator))
 
     def _prepare(self) -> None:
         call_command("migrate", interactive=False, verbosity=0)
@@ -43,7 +44,7 @@ class Command(BaseCommand):
             refuse_demo_logins()
             call_command("collectstatic", interactive=False, verbosity=0)
 
-    async def _run(self, port: int) -> None:
+    async def _run(self, port: int, lacks_operator: bool) -> None:
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
         supervisor = Supervisor(
             {
@@ -53,11 +54,11 @@ class Command(BaseCommand):
             },
             self._write_line,
         )
-        welcome = asyncio.create_task(self._welcome(port))
+        welcome = asyncio.create_task(self._welcome(port, lacks_operator))
         await supervisor.run()
         welcome.cancel()
 
-    async def _welcome(self, port: int) -> None:
+    async def _welcome(self, port: int, lacks_operator: bool) -> None:
         await until_listening(port)
         url = f"http://localhost:{port}"
         lines = [
@@ -69,6 +70,9 @@ class Command(BaseCommand):
             lines.append(
                 "Log in as  admin/admin (operator), user-001/user-001, user-002/user-002 ..."
             )
+        if lacks_operator:
+            command = f"{sys.executable} manage.py createsuperuser"
+            lines.append(f"No operator yet: with the same settings, run {command}")
         lines.append("Stop with  Ctrl-C")
         for line in lines:
             self._write_line("up", line)
@@ -114,10 +118,13 @@ async def until_listening(port: int) -> None:
 
 
 def refuse_demo_logins() -> None:
-    for user in get_user_model().objects.filter(username__in=DEMO_LOGINS, is_active=True):
-        if user.check_password(user.get_username()):
-            raise CommandError(
-                f"The demo login {user}/{user} exists and DEBUG is off: give it a password with"
-                f" `manage.py changepassword {user}`, or start with another DATABASE_URL"
-                " or with DEBUG=true."
-            )
+    if known := known_logins():
+        raise CommandError(
+            f"DEBUG is off, and these demo logins have known passwords: {', '.join(known)}."
+            " Start with another DATABASE_URL or VAR_DIR, or with DEBUG=true, or give each a"
+            f" password: {sys.executable} manage.py changepassword {known[0]}"
+        )
+
+
+def has_operator() -> bool:
+    return get_user_model().objects.filter(is_active=True, is_staff=True).exists()
