@@ -10,6 +10,7 @@ from django.db import connection
 from django.test import override_settings
 from selenium.webdriver import Chrome
 
+from jobs.registry import periodic_jobs
 from tests import servers
 from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
@@ -46,6 +47,15 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     if connection.vendor == "sqlite":  # two runs at once in one checkout must not share a file
         path = tmp_path_factory.mktemp("database") / "test.sqlite3"
         connection.settings_dict["TEST"]["NAME"] = path
+
+
+@pytest.fixture(autouse=True)
+def declared_jobs() -> Iterator[None]:
+    """What a test declares ends with it."""
+    before = dict(periodic_jobs)
+    yield
+    periodic_jobs.clear()
+    periodic_jobs.update(before)
 
 
 def skip_or_fail(missing: servers.MissingError) -> NoReturn:
