@@ -226,6 +226,7 @@ Q_CLUSTER: dict[str, Any] = {
     "guard_cycle": 1,
     "save_limit": 1_000,
     "ack_failures": True,
+    "log_level": "WARNING",  # a line for each tick of each job says nothing: runs are rows
     "label": "django-q2",
 }
 
