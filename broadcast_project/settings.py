@@ -226,7 +226,6 @@ Q_CLUSTER: dict[str, Any] = {
     "guard_cycle": 1,
     "save_limit": 1_000,
     "ack_failures": True,
-    "log_level": "WARNING",  # a line for each tick of each job says nothing: runs are rows
     "label": "django-q2",
 }
 
@@ -276,6 +275,8 @@ LOGGING: dict[str, Any] = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    # Four lines for each tick of each job would hide the rest; what jobs do stands in their runs.
+    "loggers": {"django-q": {"level": "WARNING"}},
 }
 
 UNFOLD: dict[str, Any] = {

@@ -22,4 +22,5 @@ class Command(QClusterCommand):  # type: ignore[misc]
             raise CommandError("This django-q2 has no scheduler to guard: check its version.")
         synchronise()
         cluster.scheduler = careful_scheduler
+        self.stdout.write("Running the periodic jobs; their runs are in the admin under Jobs.")
         super().handle(*args, **options)
