@@ -1,5 +1,6 @@
 """Every job at a glance: what the admin, the API, the command and the alerts show alike."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -7,6 +8,8 @@ from django.db.models.functions import Now
 
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import PeriodicJob, periodic_jobs
+
+logger = logging.getLogger(__name__)
 
 HISTORY = 20  # runs that rates and sparklines are made of
 
@@ -86,12 +89,20 @@ def _state(job: PeriodicJob, row: Job) -> JobState:
         durations=[run.duration.total_seconds() for run in reversed(ended) if run.duration],
         error_rate=len(failed) / len(ended) if ended else None,
         failures_in_a_row=_failures_in_a_row(ended),
-        backlog=job.backlog() if job.backlog else None,
+        backlog=_backlog(job),
     )
 
 
 def _is_held(row: Job, now: datetime) -> bool:
     return bool(row.holder and row.until and row.until > now)
+
+
+def _backlog(job: PeriodicJob) -> int | None:
+    try:
+        return job.backlog() if job.backlog else None
+    except Exception:  # one job's count must not take all others off the page
+        logger.exception("The backlog of %s cannot be counted", job.name)
+        return None
 
 
 def _next_run(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
