@@ -55,6 +55,7 @@ class Runner:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.stop)
         synchronise()
+        connection.close()  # this thread only waits from here on
         threads = [
             threading.Thread(target=self._repeat, args=(name, cls()), name=name, daemon=True)
             for name, cls in all_workers().items()
