@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 import psycopg
-from django.db import connection, transaction
+from django.db import connection
 
 logger = logging.getLogger(__name__)
 
@@ -92,11 +92,3 @@ class Wake:
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA data_version")
             return int(cursor.fetchone()[0])
-
-
-def assert_in_transaction() -> None:
-    """Raise when an event would be written outside the transaction of the fact that it tells."""
-    if not transaction.get_connection().in_atomic_block:
-        raise transaction.TransactionManagementError(
-            "emit() writes in the caller's transaction: call it inside transaction.atomic()"
-        )

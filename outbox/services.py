@@ -4,7 +4,9 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from jobs.wake import assert_in_transaction, notify
+from django.db import transaction
+
+from jobs.wake import notify
 from outbox.models import Event, Priority
 from outbox.topics import partitions_of, topic_of
 
@@ -49,6 +51,14 @@ def build_event(
 
 def emit_all(events: list[Event]) -> None:
     """`emit` for many events of one transaction: one statement a hundred, one wake-up."""
-    assert_in_transaction()
+    _refuse_outside_transaction()
     Event.objects.bulk_create(events, batch_size=100)
     notify("outbox")
+
+
+def _refuse_outside_transaction() -> None:
+    """Raise when an event would be written outside the transaction of the fact that it tells."""
+    if not transaction.get_connection().in_atomic_block:
+        raise transaction.TransactionManagementError(
+            "emit() writes in the caller's transaction: call it inside transaction.atomic()"
+        )
