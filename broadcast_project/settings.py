@@ -3,6 +3,7 @@
 import os
 import secrets
 import socket
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,9 @@ SSE_REPLAY_LIMIT: int = env.int("SSE_REPLAY_LIMIT", 10_000)
 SSE_TOKEN_SECONDS: int = env.int("SSE_TOKEN_SECONDS", 60)
 SSE_REGISTRY_BACKEND: str = env.str("SSE_REGISTRY_BACKEND", "connections.registry.DatabaseRegistry")
 SSE_ALLOW_ORIGINS: list[str] = env.list("SSE_ALLOW_ORIGINS", [])
+SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT: timedelta = env.timedelta(
+    "SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT", timedelta(minutes=30)
+)
 CONNECTION_RETENTION_DAYS: int = env.int("CONNECTION_RETENTION_DAYS", 3)
 GRIP_URL: str = env.str("GRIP_URL", "")
 
@@ -80,7 +84,8 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 6)
 REDIS_URL: str = env.str("REDIS_URL", "")
-QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 2)
+QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 4)
+QCLUSTER_TIMEOUT: int = env.int("QCLUSTER_TIMEOUT", 3_600, validate=validate.Range(min=1))
 HTTPS: bool = env.bool("HTTPS", False)
 METRICS_TOKEN: str = env.str("METRICS_TOKEN", "")
 
@@ -201,7 +206,12 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
     "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 }
 if REDIS_URL:
-    CACHES["default"] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": REDIS_URL}
+    CACHES["default"] = {
+        "BACKEND": "django_redis.cache.RedisCache",
+        "LOCATION": REDIS_URL,
+        # A cache that is away is an empty one, and nobody waits for it.
+        "OPTIONS": {"IGNORE_EXCEPTIONS": True, "SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 1},
+    }
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {"hosts": [REDIS_URL]},
@@ -218,16 +228,20 @@ Q_CLUSTER: dict[str, Any] = {
     "name": "broadcast",
     "orm": "default",
     "workers": QCLUSTER_WORKERS,
-    "timeout": 540,
-    "retry": 600,  # above `timeout`, else a task that is still running is queued again
+    "timeout": QCLUSTER_TIMEOUT,
+    "retry": QCLUSTER_TIMEOUT + 60,  # above `timeout`, else what still runs is queued again
     "max_attempts": 1,  # the next tick is the retry
+    "ack_failures": True,
     "catch_up": False,  # a cluster that slept runs what is due once, not every missed run
     "poll": 1.0,
     "guard_cycle": 1,
-    "save_limit": 1_000,
-    "ack_failures": True,
+    "bulk": 5,  # one query each for five tasks; more would keep them from other nodes
+    "queue_limit": 10,
+    "save_limit": -1,  # runs are the history; else each task reads all that are kept
     "label": "django-q2",
 }
+if REDIS_URL:
+    Q_CLUSTER["broker_class"] = "jobs.broker.RedisBroker"
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [

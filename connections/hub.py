@@ -230,6 +230,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
     # The clock
 
     async def _heartbeats(self) -> None:
+        touch_at = 0.0
         while True:
             await asyncio.sleep(settings.SSE_HEARTBEAT)
             beat = notice("HEARTBEAT", {"timestamp": timezone.now().isoformat()})
@@ -240,6 +241,9 @@ class Hub(ListenerManager):  # type: ignore[misc]
                 else:
                     stream.push(beat)
             await self._quietly(get_registry().heartbeat, self.node, list(self.streams))
+            if now >= touch_at:
+                await self._quietly(get_registry().touch, list(self.streams))
+                touch_at = now + settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT.total_seconds() / 3
 
     async def _flushes(self) -> None:
         while True:

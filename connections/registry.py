@@ -1,7 +1,7 @@
 """Who is connected where: a backend by dotted path (`SSE_REGISTRY_BACKEND`)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from functools import cache
 from uuid import UUID
@@ -37,6 +37,10 @@ class Registry(ABC):
         """
 
     @abstractmethod
+    def touch(self, streams: Collection[UUID]) -> None:
+        """Exactly these are open: a row that is never touched belongs to no stream."""
+
+    @abstractmethod
     def stop(self, node: str) -> None:
         """The process has closed its streams and ends."""
 
@@ -62,23 +66,24 @@ class DatabaseRegistry(Registry):
         for pk, reason in closed.items():
             by_reason.setdefault(reason, []).append(pk)
         for reason, ids in by_reason.items():
-            for start in range(0, len(ids), 1_000):
-                mark_inactive(ids[start : start + 1_000], reason)
+            for chunk in _chunks(ids):
+                mark_inactive(chunk, reason)
 
     def heartbeat(self, node: str, streams: Collection[UUID]) -> None:
         if not Node.objects.filter(name=node, stopped_at=None).update(last_heartbeat=Now()):
-            self._revive(node, list(streams))
-        # A heartbeat is activity: a healthy quiet client is not idle.
-        Connection.objects.active().filter(node=node).update(
-            last_heartbeat=Now(), last_activity=Now()
-        )
+            self._revive(node, streams)
+        Connection.objects.active().filter(node=node).update(last_heartbeat=Now())
 
-    def _revive(self, node: str, streams: list[UUID]) -> None:
+    def touch(self, streams: Collection[UUID]) -> None:
+        for ids in _chunks(streams):
+            Connection.objects.filter(pk__in=ids).update(last_activity=Now())
+
+    def _revive(self, node: str, streams: Collection[UUID]) -> None:
         """The sweep took the node for dead, because it could not reach the database."""
         alive = {"last_heartbeat": Now(), "stopped_at": None}
         Node.objects.update_or_create(name=node, defaults=alive)
-        for start in range(0, len(streams), 1_000):
-            Connection.objects.filter(pk__in=streams[start : start + 1_000]).update(
+        for ids in _chunks(streams):
+            Connection.objects.filter(pk__in=ids).update(
                 status=ConnectionStatus.ACTIVE, disconnected_at=None, reason=""
             )
 
@@ -90,6 +95,12 @@ class DatabaseRegistry(Registry):
         Connection.objects.active().filter(node=node).update(
             status=ConnectionStatus.INACTIVE, disconnected_at=Now(), reason=reason
         )
+
+
+def _chunks(ids: Collection[UUID]) -> Iterator[list[UUID]]:
+    remaining = list(ids)
+    for start in range(0, len(remaining), 1_000):
+        yield remaining[start : start + 1_000]
 
 
 @cache

@@ -66,6 +66,18 @@ def sweep_stale() -> int:
     return len(stale)
 
 
+def close_idle() -> int:
+    """Close what no process has said to hold for SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT; how many.
+
+    The net under the sweep: a row whose end was never written lives on by its node's heartbeats.
+    """
+    idle = timezone.now() - settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT
+    connections = list(Connection.objects.active().filter(last_activity__lt=idle))
+    for connection in connections:
+        disconnect(connection, "idle", reconnect=True)
+    return len(connections)
+
+
 def purge_inactive(batch: int = 5_000) -> int:
     """Delete INACTIVE rows older than CONNECTION_RETENTION_DAYS, in batches; how many."""
     before = timezone.now() - timedelta(days=settings.CONNECTION_RETENTION_DAYS)

@@ -1,6 +1,6 @@
 """The clock of connections."""
 
-from connections.services import purge_inactive, sweep_stale
+from connections.services import close_idle, purge_inactive, sweep_stale
 from jobs.registry import periodic
 
 
@@ -8,6 +8,12 @@ from jobs.registry import periodic
 def cleanup_stale_sse_sessions() -> int:
     """Close streams without a heartbeat for SSE_CLIENT_TIMEOUT."""
     return sweep_stale()
+
+
+@periodic("SSE_CLIENT_CLEANUP", every="5m")
+def cleanup_sse_clients() -> int:
+    """Close connections that no process holds: idle for SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT."""
+    return close_idle()
 
 
 @periodic("CONNECTION_PURGE", every="0 2 * * *", at_most="15m")

@@ -6,16 +6,19 @@ import random
 import time
 import traceback
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django_q.tasks import async_task
 
 from jobs.leases import Lease, held
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import Misfire, Outcome, PeriodicJob, periodic_jobs
+from jobs.schedules import TICK
 from jobs.wake import notify
 
 logger = logging.getLogger(__name__)
@@ -95,11 +98,22 @@ def seconds_until_due(job: PeriodicJob) -> float:
 # Steering
 
 
+def request_run(name: str) -> None:
+    """Make a slot due, also of a paused job, for whoever looks first."""
+    Job.objects.filter(name=name).update(requested_at=Now())
+
+
 @transaction.atomic
 def run_now(name: str) -> None:
     """Ask for a run at once, also of a paused job; whichever node is first does it."""
-    Job.objects.filter(name=name).update(requested_at=Now())
+    request_run(name)
     notify("outbox")
+    if not periodic_jobs[name].is_fast:
+        # After the commit, for a queue outside of the database; should that fail, the next tick,
+        # at most a minute away, does it.
+        transaction.on_commit(
+            partial(async_task, TICK, name, q_options={"group": name}), robust=True
+        )
 
 
 def pause(name: str) -> None:

@@ -1,6 +1,7 @@
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.db import connection
 from django_q import cluster
 from django_q.management.commands.qcluster import Command as QClusterCommand
 from django_q.scheduler import scheduler
@@ -21,6 +22,9 @@ class Command(QClusterCommand):  # type: ignore[misc]
         if not hasattr(cluster, "scheduler"):
             raise CommandError("This django-q2 has no scheduler to guard: check its version.")
         synchronise()
+        connection.close()  # else the processes that are forked from this one would share it
+        # django-q2 closes what is old around each task: none is, unless it is broken.
+        connection.settings_dict |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
         cluster.scheduler = careful_scheduler
         self.stdout.write("Running the periodic jobs; their runs are in the admin under Jobs.")
         super().handle(*args, **options)

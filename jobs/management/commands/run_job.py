@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from jobs.execution import run_due, run_now
+from jobs.execution import request_run, run_due
 from jobs.models import Job, RunStatus
 from jobs.registry import periodic_jobs
 from jobs.schedules import synchronise
@@ -20,7 +20,7 @@ class Command(BaseCommand):
             known = ", ".join(sorted(periodic_jobs))
             raise CommandError(f"There is no job {name}. There are: {known}.")
         synchronise()
-        run_now(name)
+        request_run(name)
         run = run_due(periodic_jobs[name])
         if run is None:
             holder = Job.objects.get(name=name).holder or "another node, a moment ago"

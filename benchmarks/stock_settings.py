@@ -1,0 +1,8 @@
+"""The project with django-q2 as it comes: its command, its defaults, a connection a task."""
+
+from broadcast_project.settings import *  # noqa: F403
+from broadcast_project.settings import INSTALLED_APPS, QCLUSTER_WORKERS
+
+# The first app that has a command gives it.
+INSTALLED_APPS = ["django_q", *(app for app in INSTALLED_APPS if app != "django_q")]
+Q_CLUSTER = {"name": "broadcast", "orm": "default", "workers": QCLUSTER_WORKERS}
