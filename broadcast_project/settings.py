@@ -50,7 +50,24 @@ DIRECTORY_TOKEN: str = env.str("DIRECTORY_TOKEN", "")
 DIRECTORY_TIMEOUT: float = env.float("DIRECTORY_TIMEOUT", 5.0)
 
 # Outbox and event log
-EVENT_LOG_BACKEND: str = env.str("EVENT_LOG_BACKEND", "outbox.logs.DatabaseLog")
+KAFKA_BOOTSTRAP_SERVERS: str = env.str("KAFKA_BOOTSTRAP_SERVERS", "")
+KAFKA_SECURITY_PROTOCOL: str = env.str(
+    "KAFKA_SECURITY_PROTOCOL",
+    "PLAINTEXT",
+    validate=validate.OneOf(["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
+)
+KAFKA_SASL_MECHANISM: str = env.str("KAFKA_SASL_MECHANISM", "")
+KAFKA_USERNAME: str = env.str("KAFKA_USERNAME", "")
+KAFKA_PASSWORD: str = env.str("KAFKA_PASSWORD", "")
+KAFKA_CA_LOCATION: str = env.str("KAFKA_CA_LOCATION", "")
+KAFKA_CERTIFICATE_LOCATION: str = env.str("KAFKA_CERTIFICATE_LOCATION", "")
+KAFKA_KEY_LOCATION: str = env.str("KAFKA_KEY_LOCATION", "")
+KAFKA_TOPIC_PREFIX: str = env.str("KAFKA_TOPIC_PREFIX", "")
+KAFKA_REPLICATION_FACTOR: int = env.int("KAFKA_REPLICATION_FACTOR", -1)
+EVENT_LOG_BACKEND: str = env.str(
+    "EVENT_LOG_BACKEND",
+    "outbox.kafka.KafkaLog" if KAFKA_BOOTSTRAP_SERVERS else "outbox.logs.DatabaseLog",
+)
 EVENT_SOURCE: str = env.str("EVENT_SOURCE", "/broadcast")
 EVENT_MAX_BYTES: int = env.int("EVENT_MAX_BYTES", 900_000)
 EVENT_MAX_ATTEMPTS: int = env.int("EVENT_MAX_ATTEMPTS", 5)

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -30,8 +31,7 @@ from connections.services import CLOSE
 from connections.signals import delivered
 from connections.stream import CLIENT_GONE, Stream
 from connections.wire import Frame, frames_of, notice
-from jobs.wake import Wake
-from outbox.logs import Consumer, get_log
+from outbox.logs import Record, get_log
 from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ T = TypeVar("T")
 Admitted = tuple[Connection, int]
 
 DATABASE_THREADS = 4
-FALLBACK_POLL = 2.0  # seconds; a commit wakes the reader sooner
+READ_WAIT = 1.0  # seconds; a commit wakes the reader sooner
+STRETCH = 500  # events that are replayed at a time
 FLUSH = 0.25  # seconds between batches of receipts and of ended connections
 SHUTDOWN_GRACE = 3.0  # seconds for the last frames to leave
 
@@ -69,6 +70,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         self.by_channel: dict[str, set[Stream]] = defaultdict(set)
         self.ring = Ring(settings.SSE_RING_SIZE, settings.SSE_RING_BYTES)
         self.head = 0
+        self.read_to = 0  # what the reader's thread has handed over; `head` follows on the loop
         self.stopping = threading.Event()
         self.database = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
         self.deliveries: dict[int, set[int]] = defaultdict(set)
@@ -91,7 +93,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         await self.in_database(get_registry().start, self.node)
         records, since = await self.in_database(get_log().tail, BROADCASTS, self.ring.size)
         self.ring.fill(frames_of(records), since)
-        self.head = records[-1].position if records else since
+        self.head = self.read_to = records[-1].position if records else since
         self.reader.start()
         self.tasks = [
             asyncio.create_task(self._heartbeats()),
@@ -180,23 +182,40 @@ class Hub(ListenerManager):  # type: ignore[misc]
     # The log
 
     def _read(self) -> None:
-        consumer = get_log().consumer([BROADCASTS], after=self.head)
         while not self.stopping.is_set():
             try:
-                with Wake("log", stopping=self.stopping) as wake:
-                    self._read_on(consumer, wake)
-            except Exception:  # the database is away: clients keep their streams
+                with closing(get_log().consumer([BROADCASTS])) as consumer:
+                    self._catch_up()
+                    while not self.stopping.is_set():
+                        self._hand_over(consumer.poll(wait=READ_WAIT))
+            except Exception:  # the log is away: clients keep their streams
                 logger.exception("The log cannot be read; again in a second")
                 close_old_connections()
                 self.stopping.wait(1)
         close_old_connections()
 
-    def _read_on(self, consumer: Consumer, wake: Wake) -> None:
-        while not self.stopping.is_set():
-            if records := consumer.poll():
-                self.loop.call_soon_threadsafe(self.dispatch, frames_of(records))
-            else:
-                wake.wait(FALLBACK_POLL)
+    def _catch_up(self) -> None:
+        """What was published before the consumer began: subscribe, replay, live, as clients do."""
+        while records := get_log().replay(BROADCASTS, self.read_to, STRETCH):
+            self._hand_over(records)
+        if records is None:
+            self.read_to = get_log().head()
+            self.loop.call_soon_threadsafe(self._lose_track, self.read_to)
+
+    def _hand_over(self, records: list[Record]) -> None:
+        # A log may bring a record again: its position says so.
+        fresh = [record for record in records if record.position > self.read_to]
+        if fresh:
+            self.read_to = fresh[-1].position
+            self.loop.call_soon_threadsafe(self.dispatch, frames_of(fresh))
+
+    def _lose_track(self, head: int) -> None:
+        """This process was away for longer than the log is kept."""
+        self.head = head
+        self.ring.fill([], head)
+        for stream in list(self.streams.values()):
+            stream.reset()
+            stream.wake.set()
 
     def dispatch(self, frames: list[Frame]) -> None:
         """Hand the frames to whom they address; in the ring before any stream can ask for them."""

@@ -29,14 +29,14 @@ def notify(channel: str) -> None:
 class Wake:
     """Used by one thread: `wait(seconds)` returns at a commit, at `stopping` or after `seconds`."""
 
-    def __init__(self, channel: str, *, stopping: threading.Event) -> None:
+    def __init__(self, channel: str, *, stopping: threading.Event | None = None) -> None:
         self.channel = channel
-        self.stopping = stopping
+        self.stopping = stopping or threading.Event()
         self.listener: psycopg.Connection | None = None
         self.version = 0
+        self._listen()
 
     def __enter__(self) -> Self:
-        self._listen()
         return self
 
     def __exit__(
@@ -45,6 +45,9 @@ class Wake:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self.listener:
             self.listener.close()
 

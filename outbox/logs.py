@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db.models import Min, Q
 from django.utils.module_loading import import_string
 
-from outbox.models import ConsumerOffset, Event, RelayLease
+from jobs.wake import Wake
+from outbox.models import ConsumerOffset, Event, EventQuerySet, RelayLease
 
 
 class UnpublishableEvent(ValueError):
@@ -45,8 +46,8 @@ class Consumer(ABC):
     """Reads the partitions of its topics in order; used by one thread."""
 
     @abstractmethod
-    def poll(self, limit: int = 500) -> list[Record]:
-        """The next records, at most `limit`; empty when there are none now."""
+    def poll(self, limit: int = 500, wait: float = 0) -> list[Record]:
+        """The next records, at most `limit`; empty when none came within `wait` seconds."""
 
     @abstractmethod
     def commit(self, record: Record) -> None:
@@ -72,7 +73,10 @@ class EventLog(ABC):
     def consumer(
         self, topics: Iterable[str], *, group: str | None = None, after: int | None = None
     ) -> Consumer:
-        """A consumer that goes on where `group` stopped, else after the position `after`."""
+        """A consumer that goes on where `group` stopped, else after the position `after`.
+
+        With neither it reads what is published from now on.
+        """
 
     @abstractmethod
     def head(self) -> int:
@@ -123,15 +127,19 @@ class DatabaseLog(EventLog):
 
     def consumer(
         self, topics: Iterable[str], *, group: str | None = None, after: int | None = None
-    ) -> "DatabaseConsumer":
+    ) -> Consumer:
         return DatabaseConsumer(list(topics), group, self.head() if after is None else after)
+
+    def recorded(self) -> EventQuerySet:
+        """What readers may have seen: with it they replay what they missed."""
+        return Event.objects.published()
 
     def head(self) -> int:
         found = RelayLease.objects.filter(name="relay").values_list("position", flat=True).first()
         return found or 0
 
     def replay(self, topic: str, after: int, limit: int) -> list[Record] | None:
-        events = Event.objects.published().filter(topic=topic, position__gt=after)
+        events = self.recorded().filter(topic=topic, position__gt=after)
         records = [record_of(event) for event in events.order_by("position")[:limit]]
         # Looked at after the read: what retention deletes from here on is in `records` already.
         oldest = Event.objects.aggregate(oldest=Min("position"))["oldest"]
@@ -140,7 +148,7 @@ class DatabaseLog(EventLog):
 
     def tail(self, topic: str, limit: int) -> tuple[list[Record], int]:
         head = self.head()
-        events = Event.objects.published().filter(topic=topic, position__lte=head)
+        events = self.recorded().filter(topic=topic, position__lte=head)
         records = [record_of(event) for event in events.order_by("-position")[:limit]][::-1]
         if len(records) == limit:
             return records, records[0].position - 1
@@ -152,8 +160,18 @@ class DatabaseConsumer(Consumer):
     def __init__(self, topics: list[str], group: str | None, after: int) -> None:
         self.group = group
         self.after = dict.fromkeys(topics, after) | self._committed(topics)
+        self.wake: Wake | None = None
 
-    def poll(self, limit: int = 500) -> list[Record]:
+    def poll(self, limit: int = 500, wait: float = 0) -> list[Record]:
+        if wait and self.wake is None:
+            self.wake = Wake("log")  # before the look, so that nothing falls between
+        records = self._next(limit)
+        if not records and self.wake:
+            self.wake.wait(wait)
+            records = self._next(limit)
+        return records
+
+    def _next(self, limit: int) -> list[Record]:
         beyond = Q()
         for topic, position in self.after.items():
             beyond |= Q(topic=topic, position__gt=position)
@@ -175,7 +193,8 @@ class DatabaseConsumer(Consumer):
         )
 
     def close(self) -> None:
-        pass
+        if self.wake:
+            self.wake.close()
 
     def _committed(self, topics: list[str]) -> dict[str, int]:
         """By topic, the furthest offset: one consumer reads all partitions in commit order."""

@@ -13,7 +13,8 @@ from django.db import OperationalError
 from connections import hub as hub_module
 from connections.hub import Hub
 from connections.signals import delivered
-from connections.wire import Frame, frames_of
+from connections.stream import Stream
+from connections.wire import frames_of
 from outbox.logs import Record
 
 
@@ -29,51 +30,78 @@ def test_an_event_that_cannot_be_encoded_does_not_stop_the_others() -> None:
 
 
 class Outages:
-    """A log and a wake-up that fail at first, as they do while the database is away."""
+    """A log that fails in each of its ways at first, as it does while the database is away."""
 
     def __init__(self) -> None:
-        self.failures = ["listen", "poll", "wait"]
-        self.polls: list[list[Record]] = [[], [record(7, {"n": 7})]]
+        self.failures = ["consumer", "replay", "poll"]
+        self.polls: list[list[Record]] = [[], [record(7, {"n": 7}), record(8, {"n": 8})]]
 
     def fail(self, where: str) -> None:
         if self.failures and self.failures[0] == where:
             self.failures.pop(0)
             raise OperationalError("away")
 
-    def poll(self) -> list[Record]:
+    def consumer(self, topics: list[str]) -> "Outages":
+        self.fail("consumer")
+        return self
+
+    def replay(self, topic: str, after: int, limit: int) -> list[Record] | None:
+        self.fail("replay")
+        return [record(n, {"n": n}) for n in (6, 7) if n > after]
+
+    def poll(self, wait: float) -> list[Record]:
         self.fail("poll")
         return self.polls.pop(0) if self.polls else []
 
-    def __enter__(self) -> "Outages":
-        self.fail("listen")
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def wait(self, seconds: float) -> None:
-        self.fail("wait")
+    def close(self) -> None: ...
 
 
-def test_the_reader_goes_on_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    outages = Outages()
-    monkeypatch.setattr(hub_module, "get_log", lambda: outages)
-    monkeypatch.setattr(hub_module, "Wake", lambda *_, **__: outages)
-    monkeypatch.setattr(outages, "consumer", lambda *_, **__: outages, raising=False)
+def read_of(log: Any, monkeypatch: pytest.MonkeyPatch, until: int) -> list[int]:
+    """The positions that the reader's thread hands to the loop."""
+    monkeypatch.setattr(hub_module, "get_log", lambda: log)
     hub = Hub("a")
     monkeypatch.setattr(hub.stopping, "wait", lambda seconds: None)
-    read: list[Frame] = []
+    read: list[int] = []
 
     class Loop:
-        def call_soon_threadsafe(self, call: Callable[..., None], frames: list[Frame]) -> None:
-            read.extend(frames)
-            hub.stopping.set()
+        def call_soon_threadsafe(self, call: Callable[..., None], given: Any) -> None:
+            read.extend([frame.position for frame in given] if isinstance(given, list) else [given])
+            if read[-1] >= until:
+                hub.stopping.set()
 
     hub.loop = Loop()  # type: ignore[assignment]
     reader = threading.Thread(target=hub._read, daemon=True)
     reader.start()
     reader.join(10)
-    assert [frame.position for frame in read] == [7]
+    return read
+
+
+def test_the_reader_goes_on_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    outages = Outages()
+    assert read_of(outages, monkeypatch, until=8) == [6, 7, 8]
     assert outages.failures == []
+
+
+def test_streams_are_told_when_what_the_process_missed_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Forgetful(Outages):
+        def replay(self, topic: str, after: int, limit: int) -> list[Record] | None:
+            return None
+
+        def head(self) -> int:
+            return 5
+
+    assert read_of(Forgetful(), monkeypatch, until=8) == [5, 7, 8]
+
+
+def test_who_lost_track_is_told_to_reset() -> None:
+    hub = Hub("a")
+    stream = Stream(hub, uuid4(), 1, ["all"], 3)
+    hub.streams[stream.id] = stream
+    hub._lose_track(9)
+    assert (hub.head, hub.ring.since, stream.position) == (9, 9, 9)
+    assert b"RESET" in stream.queue[0].body
 
 
 @pytest.mark.django_db(transaction=True)
