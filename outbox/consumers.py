@@ -40,10 +40,10 @@ def handler_of(group: str) -> Handler:
     return groups[group].handle
 
 
-def consume(group: Group, consumer: Consumer | None = None) -> int:
+def consume(group: Group, consumer: Consumer | None = None, wait: float = 0) -> int:
     """Handle and commit what there is now; how many. What cannot be handled is a dead letter."""
     consumer = consumer or get_log().consumer(group.topics, group=group.name)
-    records = consumer.poll()
+    records = consumer.poll(wait=wait)
     for record in records:
         _handle(group, record)
         consumer.commit(record)
