@@ -5,6 +5,7 @@ positions, so a leader that lost its lease while it slept cannot write. Crash be
 mark: the same events go out again with the same positions, and readers drop what they have.
 """
 
+import json
 import logging
 import os
 import secrets
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -29,6 +30,15 @@ NAME = "relay"
 STAND_BY = 1.0  # seconds between looks at a lease that somebody else holds
 FALLBACK_POLL = 2.0  # seconds; a commit wakes the relay sooner
 BATCHES_A_STEP = 10  # then SIGTERM is looked for, however long the backlog
+
+# The n-th id of a JSON list gets the first position + n.
+NUMBER = {
+    "postgresql": "UPDATE outbox_event SET position = %s + number - 1 "
+    "FROM json_array_elements_text(%s::json) WITH ORDINALITY AS given (id, number) "
+    "WHERE outbox_event.id = given.id::bigint",
+    "sqlite": "UPDATE outbox_event SET position = %s + given.key "
+    "FROM json_each(%s) AS given WHERE outbox_event.id = given.value",
+}
 
 
 class Fenced(Exception):
@@ -155,7 +165,7 @@ class Relay:
         first = self._allocate(len(good))
         for position, event in enumerate(good, first):
             event.position = position
-        Event.objects.bulk_update(good, ["position"], batch_size=200)
+        _write_positions(good, first)
         return good, len(events)
 
     def _unmarked(self) -> list[Event]:
@@ -184,6 +194,12 @@ class Relay:
             elif event.pk in failures:
                 held.add(_lane(event))
                 _failed(event, failures[event.pk])
+
+
+def _write_positions(events: Sequence[Event], first: int) -> None:
+    """One statement; `bulk_update` builds a CASE of as many branches, at ten times the cost."""
+    with connection.cursor() as cursor:
+        cursor.execute(NUMBER[connection.vendor], [first, json.dumps([e.pk for e in events])])
 
 
 Lane = tuple[str, str]
