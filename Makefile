@@ -24,7 +24,7 @@ OLD_PYTHON = Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11
 
 define install
 	@$(PYTHON) -c 'import sys; sys.exit("$(OLD_PYTHON)" if sys.version_info < (3, 11) else 0)'
-	@echo "Installing into $(VENV): once, about a minute ..."
+	@echo "Installing into $(VENV): once, about a minute ..." >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c '$(REQUIREMENTS)' $(1) > $(VENV)/requirements.txt
 	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
@@ -64,8 +64,8 @@ deployment:
 arrows:
 	$(BIN)/python -m pytest --quiet tests/test_architecture.py
 
-services:
-	@$(PYTHON) -m tests.servers start
+services: $(VENV)/runtime
+	@$(BIN)/python -m tests.servers start
 
 services-stop:
 	@$(PYTHON) -m tests.servers stop

@@ -16,6 +16,7 @@ from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
 from tests.processes import Environment, Spawned, environment
 
+NewPushpin = Callable[[int], servers.Pushpin]
 Spawn = Callable[[list[str], Environment], Spawned]
 SPAWNED = pytest.StashKey[list[Spawned]]()
 
@@ -77,6 +78,57 @@ def redis_url() -> Iterator[str]:
             yield stack.enter_context(servers.temporary(servers.Redis))
         except servers.MissingError as missing:
             skip_or_fail(missing)
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[servers.Kafka]:
+    """A broker of this run's own; a test that stops it starts it again."""
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(servers.running(servers.Kafka))
+        except servers.MissingError as missing:
+            skip_or_fail(missing)
+
+
+@pytest.fixture
+def kafka_url(kafka: servers.Kafka) -> str:
+    return kafka.url
+
+
+@pytest.fixture(scope="session")
+def connect(kafka: servers.Kafka) -> Iterator[servers.KafkaConnect]:
+    """A worker of Kafka Connect; connectors are the test's own to delete."""
+
+    def make(directory: Path) -> servers.KafkaConnect:
+        return servers.KafkaConnect(directory, kafka.url)
+
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(servers.running(make))
+        except servers.MissingError as missing:
+            skip_or_fail(missing)
+
+
+@pytest.fixture
+def connect_url(connect: servers.KafkaConnect) -> str:
+    return connect.url
+
+
+@pytest.fixture
+def new_pushpin() -> Iterator[NewPushpin]:
+    """`new_pushpin(port)` starts a proxy in front of what listens there."""
+    with ExitStack() as stack:
+
+        def start(backend_port: int) -> servers.Pushpin:
+            def make(directory: Path) -> servers.Pushpin:
+                return servers.Pushpin(directory, backend_port)
+
+            try:
+                return stack.enter_context(servers.running(make))
+            except servers.MissingError as missing:
+                skip_or_fail(missing)
+
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+from tests.servers.programs import Daemon, answers, find_program, is_free, lasting_ports
+
+CONFIG = """
+[global]
+include={{libdir}}/internal.conf
+rundir={directory}
+ipc_prefix=
+
+[runner]
+services=condure,zurl,pushpin-proxy,pushpin-handler
+http_port=127.0.0.1:{http}
+logdir={directory}
+
+[proxy]
+routesfile=routes
+debug=true
+zurl_out_specs=ipc://{{rundir}}/zurl-in
+zurl_out_stream_specs=ipc://{{rundir}}/zurl-in-stream
+zurl_in_specs=ipc://{{rundir}}/zurl-out
+
+[handler]
+push_in_spec=tcp://127.0.0.1:{push}
+push_in_sub_specs=ipc://{{rundir}}/publish
+command_spec=ipc://{{rundir}}/command
+push_in_http_addr=127.0.0.1
+push_in_http_port={control}
+"""
+
+
+class Pushpin:
+    """A GRIP proxy in front of a server on this machine; the addresses outlive a stop."""
+
+    name = "Pushpin"
+    variable = "GRIP_URL"
+
+    def __init__(self, directory: Path, backend_port: int) -> None:
+        self.program = find_program("pushpin", "pushpin")
+        self.directory = directory
+        self.backend_port = backend_port
+        self.http, self.control, self.push = lasting_ports(3)
+        self.runner = Daemon(directory)
+
+    def start(self) -> str:
+        """Start it unless it runs, and return the URL that controls it; people use `public_url`."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        config = self.directory / "pushpin.conf"
+        ports = {"http": self.http, "control": self.control, "push": self.push}
+        config.write_text(CONFIG.format(directory=self.directory, **ports))
+        (self.directory / "routes").write_text(f"* 127.0.0.1:{self.backend_port}\n")
+        self.runner.start([str(self.program), f"--config={config}", "--merge-output"])
+        self.runner.wait_until(lambda: answers(self.url) and not is_free(self.http))
+        return self.url
+
+    def stop(self) -> None:
+        self.runner.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.control}"
+
+    @property
+    def public_url(self) -> str:
+        return f"http://127.0.0.1:{self.http}"
