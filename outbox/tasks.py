@@ -5,6 +5,8 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
+from jobs.leases import fenced
+from jobs.progress import advance, expect
 from jobs.registry import periodic, worker
 from outbox.models import Event
 from outbox.relay import Relay
@@ -32,8 +34,11 @@ def delete_old_events() -> int:
     old = Event.objects.published().filter(
         published_at__lt=timezone.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
     )
+    expect(old.count())
     deleted = 0
     while ids := list(old.order_by("position").values_list("pk", flat=True)[:BATCH]):
-        Event.objects.filter(pk__in=ids).delete()
+        with fenced():
+            Event.objects.filter(pk__in=ids).delete()
+        advance(len(ids))
         deleted += len(ids)
     return deleted
