@@ -8,13 +8,14 @@ from django.utils import timezone
 from jobs.leases import fenced
 from jobs.progress import advance, expect
 from jobs.registry import periodic, worker
+from outbox.backlog import standing
 from outbox.models import Event
 from outbox.relay import Relay
 
 BATCH = 5_000
 
 
-@worker("OUTBOX_RELAY")
+@worker("OUTBOX_RELAY", standing=standing)
 class RelayWorker:
     """Publish the outbox to the event log."""
 
