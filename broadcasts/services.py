@@ -35,6 +35,7 @@ from broadcasts.models import (
     ReceiptStatus,
     Status,
 )
+from jobs.progress import track
 from outbox.services import build_event, emit, emit_all
 
 logger = logging.getLogger(__name__)
@@ -289,7 +290,7 @@ def resume() -> int:
 def _activate_each(waiting: BroadcastQuerySet, *, only_small: bool) -> int:
     """One at a time, fresh: targets may be many, and others work on the same rows."""
     pks = list(waiting.values_list("pk", flat=True))
-    for pk in pks:
+    for pk in track(pks):
         if broadcast := Broadcast.objects.filter(pk=pk).first():
             activate(broadcast, only_small=only_small)
     return len(pks)
@@ -298,7 +299,7 @@ def _activate_each(waiting: BroadcastQuerySet, *, only_small: bool) -> int:
 def expire_overdue() -> int:
     """Everything past its expiry; how many were ended."""
     ended = 0
-    for broadcast in Broadcast.objects.overdue(timezone.now()):
+    for broadcast in track(list(Broadcast.objects.overdue(timezone.now()))):
         try:
             expire(broadcast)
             ended += 1

@@ -4,12 +4,20 @@ from django.utils import timezone
 
 from broadcasts.models import Broadcast, Status
 from broadcasts.services import activate_due, expire_overdue, resume
-from jobs.registry import periodic, worker
+from jobs.registry import Standing, periodic, worker
 
 LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
 
 
-@worker("BROADCAST_CLOCK")
+def clock_standing() -> Standing:
+    return Standing(pending=count_due() + count_overdue())
+
+
+def preparation_standing() -> Standing:
+    return Standing(pending=Broadcast.objects.resumable(timezone.now()).count())
+
+
+@worker("BROADCAST_CLOCK", standing=clock_standing)
 class BroadcastClock:
     """Send and end broadcasts at their very moment."""
 
@@ -22,7 +30,7 @@ class BroadcastClock:
         pass
 
 
-@worker("BROADCAST_PREPARATION")
+@worker("BROADCAST_PREPARATION", standing=preparation_standing)
 class BroadcastPreparation:
     """Prepare large audiences, beside the clock so that nothing due waits for them."""
 

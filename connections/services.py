@@ -10,6 +10,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from connections.models import Connection, ConnectionStatus, Node
+from jobs.leases import fenced
+from jobs.progress import advance, expect, track
 from outbox.services import build_event, emit, emit_all
 
 CLOSE = "connection.close"
@@ -58,7 +60,7 @@ def sweep_stale() -> int:
             "name", flat=True
         )
     )
-    for connection in stale:
+    for connection in track(stale):
         if connection.node in living:
             disconnect(connection, "stale", reconnect=True)
     mark_inactive([c.pk for c in stale if c.node not in living], "node died")
@@ -84,9 +86,12 @@ def purge_inactive(batch: int = 5_000) -> int:
     old = Connection.objects.filter(
         status=ConnectionStatus.INACTIVE, disconnected_at__lt=before
     ).order_by("disconnected_at")
+    expect(old.count())
     deleted = 0
     while ids := list(old.values_list("pk", flat=True)[:batch]):
-        Connection.objects.filter(pk__in=ids).delete()
+        with fenced():
+            Connection.objects.filter(pk__in=ids).delete()
+        advance(len(ids))
         deleted += len(ids)
     Node.objects.filter(stopped_at__lt=before).delete()
     return deleted

@@ -15,8 +15,9 @@ from rest_framework.viewsets import GenericViewSet
 
 from jobs import execution
 from jobs.board import STATES
-from jobs.console import HISTORY, JobState, overview, state_of
+from jobs.console import HISTORY, JobState, WorkerState, all_workers, overview, state_of
 from jobs.models import Job, Run
+from jobs.registry import Standing
 
 
 class RunSerializer(serializers.ModelSerializer[Run]):
@@ -68,6 +69,12 @@ class JobSerializer(serializers.Serializer[JobState]):
     error_rate = serializers.FloatField(allow_null=True, help_text="0 to 1, of the last runs.")
     failures_in_a_row = serializers.IntegerField()
     backlog = serializers.IntegerField(allow_null=True, help_text="What waits for the job.")
+    requested_at = serializers.DateTimeField(
+        allow_null=True, help_text="A run was asked for, and no node has taken it yet."
+    )
+    items_so_far = serializers.IntegerField(
+        allow_null=True, help_text="Of the run that is under way."
+    )
 
     def get_overdue_seconds(self, job: JobState) -> float | None:
         return job.overdue.total_seconds() if job.overdue else None
@@ -75,6 +82,33 @@ class JobSerializer(serializers.Serializer[JobState]):
 
 class JobDetailSerializer(JobSerializer):
     runs = RunSerializer(many=True, help_text=f"The last {HISTORY}, newest first.")
+
+
+class StandingSerializer(serializers.Serializer[Standing]):
+    pending = serializers.IntegerField()
+    leader = serializers.CharField(
+        allow_null=True, help_text="Null: it needs none; empty: nobody leads."
+    )
+    since = serializers.DateTimeField(allow_null=True)
+
+
+class WorkerSerializer(serializers.Serializer[WorkerState]):
+    name = serializers.CharField()
+    description = serializers.CharField()
+    standing = StandingSerializer(allow_null=True)
+
+
+@extend_schema(tags=["jobs"])
+class WorkerViewSet(GenericViewSet[Job]):
+    queryset = Job.objects.none()
+    pagination_class = None
+    needs = {"list": "jobs.view_job"}
+
+    @extend_schema(filters=False, responses=WorkerSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        """What the relay's processes repeat without a clock, and how it stands."""
+        workers: Any = all_workers()
+        return Response(WorkerSerializer(workers, many=True).data)
 
 
 @extend_schema(tags=["jobs"])

@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from jobs.console import JobState, overview
+from jobs.console import JobState, WorkerState, all_workers, overview
 from jobs.models import RunStatus
 from jobs.pages import digits, span, to_the_second
 
@@ -101,16 +101,19 @@ class Row:
 
     @property
     def items(self) -> str:
-        count = self.state.items
-        if count is None:
-            return ""
-        return ngettext("%(count)s item", "%(count)s items", count) % {"count": digits(count)}
+        return items(self.state.items)
+
+    @property
+    def items_so_far(self) -> str:
+        return items(self.state.items_so_far) if self.state.items_so_far else ""
 
     @property
     def next_run(self) -> str:
         due = self.state.next_run_at
         if due is None:
             return "–"
+        if self.state.requested_at:
+            return _("asked for %(span)s ago") % {"span": distance(self.now - due)}
         if due > self.now:
             return _("in %(span)s") % {"span": distance(due - self.now)}
         return _("due for %(span)s") % {"span": distance(self.now - due)}
@@ -163,8 +166,46 @@ class Row:
 
 
 @dataclass(frozen=True)
+class WorkerRow:
+    """A worker in words."""
+
+    state: WorkerState
+    now: datetime
+
+    @property
+    def is_bad(self) -> bool:
+        return bool(self.state.standing and self.state.standing.leader == "")
+
+    @property
+    def leader(self) -> str:
+        standing = self.state.standing
+        if standing is None:
+            return "–"
+        names = {None: _("each relay process"), "": _("nobody")}
+        return names.get(standing.leader) or standing.leader or ""
+
+    @property
+    def since(self) -> str:
+        since = self._since
+        return _("leads for %(span)s") % {"span": distance(self.now - since)} if since else ""
+
+    @property
+    def since_exactly(self) -> str:
+        return to_the_second(self._since)
+
+    @property
+    def pending(self) -> str:
+        return digits(self.state.standing.pending) if self.state.standing else "–"
+
+    @property
+    def _since(self) -> datetime | None:
+        return self.state.standing.since if self.state.standing else None
+
+
+@dataclass(frozen=True)
 class Board:
     rows: Sequence[Row]
+    workers: Sequence[WorkerRow]
 
     @property
     def counts(self) -> list[tuple[Promise, int, bool]]:
@@ -179,12 +220,19 @@ class Board:
 
 def board() -> Board:
     now = timezone.now()
-    return Board([Row(state, now) for state in overview()])
+    jobs = [Row(state, now) for state in overview()]
+    return Board(jobs, [WorkerRow(state, now) for state in all_workers()])
 
 
 def runs_url(name: str, status: str = "") -> str:
     query = {"job__name__exact": name} | ({"status__exact": status} if status else {})
     return f"{reverse('admin:jobs_run_changelist')}?{urlencode(query)}"
+
+
+def items(count: int | None) -> str:
+    if count is None:
+        return ""
+    return ngettext("%(count)s item", "%(count)s items", count) % {"count": digits(count)}
 
 
 def distance(length: timedelta) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from django.db.models.functions import Now
 
 from jobs.models import Job, Run, RunStatus
-from jobs.registry import PeriodicJob, periodic_jobs
+from jobs.registry import PeriodicJob, Standing, first_line, periodic_jobs, standings, workers
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ class JobState:
     error_rate: float | None
     failures_in_a_row: int
     backlog: int | None
+    requested_at: datetime | None
+    """Asked for by an operator, and taken by no node yet."""
+    items_so_far: int | None
+    """Of the run that is under way."""
 
     @property
     def state(self) -> str:
@@ -63,11 +67,35 @@ def state_of(name: str) -> JobState | None:
     return _state(periodic_jobs[name], row) if row and name in periodic_jobs else None
 
 
+@dataclass(frozen=True)
+class WorkerState:
+    name: str
+    description: str
+    standing: Standing | None
+    """None of one that says nothing."""
+
+
+def all_workers() -> list[WorkerState]:
+    """What `manage.py relay` repeats, in the order of names."""
+    return [
+        WorkerState(name, first_line(cls), _standing(name)) for name, cls in sorted(workers.items())
+    ]
+
+
+def _standing(name: str) -> Standing | None:
+    try:
+        return standings[name]() if name in standings else None
+    except Exception:  # one worker's must not take all others off the page
+        logger.exception("How %s stands cannot be told", name)
+        return None
+
+
 def _state(job: PeriodicJob, row: Job) -> JobState:
     now: datetime = row.now  # type: ignore[attr-defined]
     ran = row.runs.exclude(status=RunStatus.MISSED).defer("traceback")
     runs = ran.order_by("-slot")[: HISTORY + 1]
     running = next((run for run in runs if run.status == RunStatus.RUNNING), None)
+    running = running if _is_held(row, now) else None
     ended = [run for run in runs if run.status != RunStatus.RUNNING]
     failed = [run for run in ended if run.status != RunStatus.SUCCEEDED]
     last = ended[0] if ended else None
@@ -78,7 +106,7 @@ def _state(job: PeriodicJob, row: Job) -> JobState:
         enabled=job.enabled,
         paused_at=row.paused_at,
         holder=row.holder,
-        running_since=running.started_at if running and _is_held(row, now) else None,
+        running_since=running.started_at if running else None,
         token=row.token,
         last_run_at=last.started_at if last else None,
         last_status=last.status if last else "",
@@ -90,6 +118,8 @@ def _state(job: PeriodicJob, row: Job) -> JobState:
         error_rate=len(failed) / len(ended) if ended else None,
         failures_in_a_row=_failures_in_a_row(ended),
         backlog=_backlog(job),
+        requested_at=row.requested_at,
+        items_so_far=running.items if running else None,
     )
 
 

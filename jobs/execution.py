@@ -72,17 +72,23 @@ def claim(job: PeriodicJob) -> Lease | None:
 
 
 def execute(job: PeriodicJob, lease: Lease) -> Run:
-    """Run the function under its lease; whatever it raises is recorded."""
-    outcome, error = Outcome(), None
-    with held(lease):
-        try:
+    """Run the function under its lease; whatever it raises is recorded.
+
+    Ctrl-C and the time limit of qcluster give the lease back, are recorded too, and go on to
+    whoever called.
+    """
+    try:
+        with held(lease):
             time.sleep(random.uniform(0, job.jitter.total_seconds()))  # noqa: S311 (no secret)
             done = job.run()
-            outcome = done if isinstance(done, Outcome) else Outcome(items=done)
-        except Exception as raised:  # a failing job must not stop others
-            logger.exception("Job %s failed", job.name)
-            error = raised
-    return _finish(job, lease, outcome, error)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        note = str(ended) or "interrupted"
+        _finish(job, lease, Outcome(items=lease.done, note=note), ended)
+        raise
+    except Exception as error:  # a failing job must not stop others
+        logger.exception("Job %s failed", job.name)
+        return _finish(job, lease, Outcome(items=lease.done), error)
+    return _finish(job, lease, done if isinstance(done, Outcome) else Outcome(items=done), None)
 
 
 def seconds_until_due(job: PeriodicJob) -> float:
@@ -200,7 +206,7 @@ def _give_up_on(
         Job.objects.filter(pk=row.pk).update(runs_lost=F("runs_lost") + lost)
 
 
-def _finish(job: PeriodicJob, lease: Lease, outcome: Outcome, error: Exception | None) -> Run:
+def _finish(job: PeriodicJob, lease: Lease, outcome: Outcome, error: BaseException | None) -> Run:
     run = Run.objects.filter(job=job.name, slot=lease.slot)
     with transaction.atomic():
         row = Job.objects.select_for_update().annotate(now=Now()).get(name=job.name)
@@ -226,7 +232,7 @@ def _finish(job: PeriodicJob, lease: Lease, outcome: Outcome, error: Exception |
 
 
 def _counted(
-    outcome: Outcome, error: Exception | None, now: datetime, length: timedelta
+    outcome: Outcome, error: BaseException | None, now: datetime, length: timedelta
 ) -> dict[str, Any]:
     """What a run that ended adds to the counters of its job."""
     success = {"runs_succeeded": F("runs_succeeded") + 1, "last_success_at": now}
@@ -240,5 +246,5 @@ def _counted(
     }
 
 
-def _one_line(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {error}" if error else ""
+def _one_line(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}" if isinstance(error, Exception) else ""

@@ -6,7 +6,8 @@ A holder that lives renews it; a holder that was killed, frozen or cut off loses
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,9 +18,11 @@ from django.db import close_old_connections, connection, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, QuerySet, Value
 from django.db.models.functions import Now
 
-from jobs.models import Job
+from jobs.models import Job, Run, RunStatus
 
 logger = logging.getLogger(__name__)
+
+WRITTEN_EVERY = 2.0  # seconds between two writes of how far a run has come
 
 
 class Fenced(Exception):
@@ -33,6 +36,10 @@ class Lease:
     slot: datetime
     length: timedelta
     lost: threading.Event = field(default_factory=threading.Event)
+    done: int = 0
+    expected: int = 0
+    written: int = 0
+    watch: Callable[[int, int], None] = lambda done, expected: None
 
     @property
     def row(self) -> QuerySet[Job]:
@@ -40,6 +47,19 @@ class Lease:
 
     def renew(self) -> bool:
         return bool(self.row.update(until=from_now(self.length)))
+
+    def advance(self, done: int, expected: int = 0) -> None:
+        """So many items are done, and so many more are known of; `jobs.progress` says it."""
+        self.done += done
+        self.expected += expected
+        self.watch(self.done, self.expected)
+
+    def write_progress(self) -> None:
+        """For the console. A run that was taken over is no longer RUNNING: it stays as it was."""
+        if (done := self.done) != self.written:
+            self.written = done
+            run = Run.objects.filter(job=self.job, token=self.token, status=RunStatus.RUNNING)
+            run.update(items=done)
 
     def lock(self) -> None:
         """Hold the row for the current transaction, or raise `Fenced`."""
@@ -73,27 +93,34 @@ def fenced() -> Iterator[None]:
 
 @contextmanager
 def held(lease: Lease) -> Iterator[None]:
-    """Renew the lease in a thread of its own while the block runs."""
+    """Keep the lease, by a thread of its own, while the block runs."""
     done = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(lease, done), name=f"lease-{lease.job}")
-    renewing.start()
+    keeping = threading.Thread(target=_keep, args=(lease, done), name=f"lease-{lease.job}")
+    keeping.start()
     token = _current.set(lease)
     try:
         yield
     finally:
         _current.reset(token)
         done.set()
-        renewing.join()
+        keeping.join()
 
 
-def _renew(lease: Lease, done: threading.Event) -> None:
-    while not done.wait(lease.length.total_seconds() / 3):
+def _keep(lease: Lease, done: threading.Event) -> None:
+    """Renew it at each third of its length; in between, write how far the run has come."""
+    third = lease.length.total_seconds() / 3
+    renewal = time.monotonic() + third
+    while not done.wait(min(max(renewal - time.monotonic(), 0), WRITTEN_EVERY)):
         try:
+            lease.write_progress()
+            if time.monotonic() < renewal:
+                continue
+            renewal = time.monotonic() + third
             if not lease.renew():
                 lease.lost.set()
                 logger.warning("%s was taken over by another node", lease.job)
                 break
         except Exception:  # a database that is away now may be back before the lease runs out
-            logger.exception("The lease of %s could not be renewed", lease.job)
+            logger.exception("The lease of %s could not be kept", lease.job)
             close_old_connections()
     connection.close()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol, TypeVar
 
@@ -27,6 +27,16 @@ class Outcome:
     failed: int = 0
     skipped: int = 0
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a worker stands in the cluster."""
+
+    pending: int
+    leader: str | None = None
+    """None: it needs none; empty: nobody leads, and what is pending stays so."""
+    since: datetime | None = None
 
 
 Run = Callable[[], "int | Outcome"]
@@ -56,7 +66,12 @@ class PeriodicJob:
 
     @property
     def description(self) -> str:
-        return (self.run.__doc__ or "").strip().splitlines()[0]
+        return first_line(self.run)
+
+
+def first_line(declared: object) -> str:
+    """Of what it says of itself: what operators read."""
+    return (declared.__doc__ or "").strip().partition("\n")[0]
 
 
 class Worker(Protocol):
@@ -71,6 +86,7 @@ class Worker(Protocol):
 
 periodic_jobs: dict[str, PeriodicJob] = {}
 workers: dict[str, Callable[[], Worker]] = {}
+standings: dict[str, Callable[[], Standing]] = {}
 R = TypeVar("R", bound=Run)
 W = TypeVar("W", bound=type[Worker])
 
@@ -119,11 +135,13 @@ def override(name: str, *, every: str | None = None, enabled: bool | None = None
     )
 
 
-def worker(name: str) -> Callable[[W], W]:
+def worker(name: str, *, standing: Callable[[], Standing] | None = None) -> Callable[[W], W]:
     """Declare what the long-running command repeats without waiting for a tick."""
 
     def register(cls: W) -> W:
         workers[name] = cls
+        if standing:
+            standings[name] = standing
         return cls
 
     return register

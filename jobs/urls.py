@@ -1,10 +1,11 @@
 from django.urls import path
 
-from jobs.api import JobViewSet
+from jobs.api import JobViewSet, WorkerViewSet
 
 jobs = JobViewSet.as_view
 
 urlpatterns = [
+    path("workers", WorkerViewSet.as_view({"get": "list"}), name="workers"),
     path("jobs", jobs({"get": "list"}), name="jobs"),
     path("jobs/<str:name>", jobs({"get": "retrieve"}), name="job"),
     path("jobs/<str:name>/run", jobs({"post": "run_now"}), name="job-run"),

@@ -7,6 +7,7 @@ from django.db.models import Count, Min
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from jobs.registry import Standing
 from outbox.logs import get_log
 from outbox.models import Event, RelayLease
 
@@ -25,7 +26,7 @@ def backlog() -> Backlog:
     """Four statements, whatever the outbox holds."""
     waiting = Event.objects.pending().aggregate(depth=Count("pk"), oldest=Min("created_at"))
     oldest: datetime | None = waiting["oldest"]
-    lease = RelayLease.objects.filter(name="relay", until__gt=Now()).first()
+    lease = _lease()
     return Backlog(
         depth=waiting["depth"],
         oldest_pending_seconds=(timezone.now() - oldest).total_seconds() if oldest else None,
@@ -34,3 +35,16 @@ def backlog() -> Backlog:
         leader=lease.holder if lease else None,
         leader_since=lease.since if lease else None,
     )
+
+
+def standing() -> Standing:
+    """The backlog as far as the console of the jobs tells it."""
+    lease, pending = _lease(), Event.objects.pending().count()
+    if lease is None:
+        return Standing(pending, leader="")
+    return Standing(pending, lease.holder, lease.since)
+
+
+def _lease() -> RelayLease | None:
+    """The leading relay's; None when it ran out."""
+    return RelayLease.objects.filter(name="relay", until__gt=Now()).first()

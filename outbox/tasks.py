@@ -5,14 +5,17 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
+from jobs.leases import fenced
+from jobs.progress import advance, expect
 from jobs.registry import periodic, worker
+from outbox.backlog import standing
 from outbox.models import Event
 from outbox.relay import Relay
 
 BATCH = 5_000
 
 
-@worker("OUTBOX_RELAY")
+@worker("OUTBOX_RELAY", standing=standing)
 class RelayWorker:
     """Publish the outbox to the event log."""
 
@@ -32,8 +35,11 @@ def delete_old_events() -> int:
     old = Event.objects.published().filter(
         published_at__lt=timezone.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
     )
+    expect(old.count())
     deleted = 0
     while ids := list(old.order_by("position").values_list("pk", flat=True)[:BATCH]):
-        Event.objects.filter(pk__in=ids).delete()
+        with fenced():
+            Event.objects.filter(pk__in=ids).delete()
+        advance(len(ids))
         deleted += len(ids)
     return deleted

@@ -124,6 +124,18 @@ def test_the_state_is_labelled(
     assert row.label == label
 
 
+def test_a_run_under_way_says_how_far_it_has_come(console: Client, sweep: Job) -> None:
+    running(sweep)
+    Run.objects.update(items=15_000)
+    assert "15,000 items" in page(console)
+
+
+def test_a_run_that_is_asked_for_is_not_late(console: Client, sweep: Job) -> None:
+    execution.run_now(NAME)
+    [row] = console.get(JOBS).context["board"].rows
+    assert row.next_run == "asked for 0 s ago"
+
+
 def test_a_paused_job_that_failed_says_both(console: Client, sweep: Job) -> None:
     failing(sweep)
     paused(sweep)

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -10,11 +11,14 @@ from django.utils import timezone
 
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import periodic, periodic_jobs
+from outbox.relay import Relay
+from outbox.services import emit
 from tests.factories import operator
 
 pytestmark = pytest.mark.django_db
 
 API = "/api/admin/jobs"
+WORKERS = "/api/admin/workers"
 NAME = "SWEEP_FOR_TESTS"
 
 
@@ -104,8 +108,33 @@ def test_a_lease_is_released(client: Client, boss: User, sweep: Job) -> None:
     assert Run.objects.get().status == RunStatus.LOST
 
 
+def test_a_run_that_is_asked_for_and_one_under_way_say_so(
+    client: Client, boss: User, sweep: Job
+) -> None:
+    assert client.post(f"{API}/{NAME}/run").json()["requested_at"]
+    now = timezone.now()
+    Job.objects.update(holder="n:1", since=now, until=now + timedelta(minutes=5))
+    run_of(sweep, status=RunStatus.RUNNING)
+    assert client.get(f"{API}/{NAME}").json()["items_so_far"] == 7
+
+
+def test_the_workers_say_who_leads_and_what_waits(client: Client, boss: User) -> None:
+    def relay() -> dict[str, Any]:
+        named = {worker["name"]: worker for worker in client.get(WORKERS).json()}
+        assert named["OUTBOX_RELAY"]["description"] == "Publish the outbox to the event log."
+        found: dict[str, Any] = named["OUTBOX_RELAY"]["standing"]
+        return found
+
+    emit("link.expired", key="link-1", data={})
+    assert relay() == {"pending": 1, "leader": "", "since": None}
+    leader = Relay()
+    assert leader.lead()
+    assert relay()["leader"] == leader.holder
+
+
 REQUESTS = [
     ("jobs.view_job", "get", API),
+    ("jobs.view_job", "get", WORKERS),
     ("jobs.view_job", "get", f"{API}/{NAME}"),
     *[
         ("jobs.steer_job", "post", f"{API}/{NAME}/{v}")
@@ -126,7 +155,7 @@ def test_each_request_needs_its_own_permission(
     assert getattr(client, method)(path).status_code in {200, 202}
 
 
-@pytest.mark.parametrize(("method", "path"), [(m, path) for _, m, path in REQUESTS[1:]])
+@pytest.mark.parametrize(("method", "path"), [(m, path) for _, m, path in REQUESTS if NAME in path])
 def test_an_unknown_job_is_not_found(client: Client, boss: User, method: str, path: str) -> None:
     Job.objects.create(name="NO_LONGER_IN_THE_CODE")
     for name in ("NOBODY", "NO_LONGER_IN_THE_CODE"):
