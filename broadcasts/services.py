@@ -35,6 +35,7 @@ from broadcasts.models import (
     ReceiptStatus,
     Status,
 )
+from jobs import clock
 from outbox.services import build_event, emit, emit_all
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,7 @@ def send(
     out when this returns. Raises `InvalidTransition`, and `ValidationError` when nobody would get
     it now (unless `allow_empty`).
     """
-    now = timezone.now()
+    now = clock.now()
     moment = at or broadcast.scheduled_at or now
     if broadcast.expires_at and broadcast.expires_at <= max(moment, now):
         if moment > now:
@@ -201,7 +202,7 @@ def _activate(broadcast: Broadcast, *, only_small: bool) -> None:
 
 
 def _is_past(broadcast: Broadcast) -> bool:
-    return bool(broadcast.expires_at and broadcast.expires_at <= timezone.now())
+    return bool(broadcast.expires_at and broadcast.expires_at <= clock.now())
 
 
 def _prepare(broadcast: Broadcast) -> bool:
@@ -224,7 +225,7 @@ def _prepare(broadcast: Broadcast) -> bool:
 def _publish(broadcast: Broadcast, allowed: Sequence[str], targeted: int) -> None:
     if _is_past(broadcast):  # while it was prepared
         return _finish(broadcast, allowed, Status.EXPIRED, "broadcast.expired")
-    now = timezone.now()
+    now = clock.now()
     status = Status.SENT if broadcast.fire_and_forget else Status.ACTIVE
     changes: dict[str, Any] = {"activated_at": now, "targeted": targeted, "last_error": ""}
     if broadcast.fire_and_forget:
@@ -276,13 +277,13 @@ def activate_due(*, only_small: bool = False) -> int:
 
     With `only_small` a large selected audience is left IN_PROGRESS, so that no other has to wait.
     """
-    due = Broadcast.objects.due(timezone.now()).order_by("-priority", "scheduled_at", "pk")
+    due = Broadcast.objects.due(clock.now()).order_by("-priority", "scheduled_at", "pk")
     return _activate_each(due, only_small=only_small)
 
 
 def resume() -> int:
     """Everything that was left in preparation, the most urgent first; how many were looked at."""
-    left = Broadcast.objects.resumable(timezone.now()).order_by("-priority", "scheduled_at", "pk")
+    left = Broadcast.objects.resumable(clock.now()).order_by("-priority", "scheduled_at", "pk")
     return _activate_each(left, only_small=False)
 
 
@@ -298,7 +299,7 @@ def _activate_each(waiting: BroadcastQuerySet, *, only_small: bool) -> int:
 def expire_overdue() -> int:
     """Everything past its expiry; how many were ended."""
     ended = 0
-    for broadcast in Broadcast.objects.overdue(timezone.now()):
+    for broadcast in Broadcast.objects.overdue(clock.now()):
         try:
             expire(broadcast)
             ended += 1
@@ -338,7 +339,7 @@ def _finish(
     broadcast: Broadcast, allowed: Sequence[str], status: Status, event: str, **changes: Any
 ) -> None:
     with transaction.atomic():
-        was = _transition(broadcast, allowed, status, finished_at=timezone.now(), **changes)
+        was = _transition(broadcast, allowed, status, finished_at=clock.now(), **changes)
         # Whoever read it before somebody else sent it must take it off the screens all the same.
         broadcast.refresh_from_db()
         broadcast.receipts.filter(status__in=UNREAD).update(status=ReceiptStatus.SUPERSEDED)
@@ -378,7 +379,7 @@ def _record_failure(broadcast: Broadcast, error: Exception, *, counts: bool) -> 
     changes: dict[str, Any] = {
         "attempts": attempts,
         "last_error": str(error) or type(error).__name__,
-        "next_attempt_at": timezone.now() + timedelta(seconds=pause),
+        "next_attempt_at": clock.now() + timedelta(seconds=pause),
         "updated_at": timezone.now(),
     }
     final = counts and attempts >= settings.BROADCAST_MAX_ATTEMPTS

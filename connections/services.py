@@ -7,9 +7,10 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from connections.models import Connection, ConnectionStatus, Node
+from jobs import clock
 from outbox.services import build_event, emit, emit_all
 
 CLOSE = "connection.close"
@@ -40,9 +41,7 @@ def mark_inactive(ids: Collection[UUID], reason: str) -> int:
     return (
         Connection.objects.active()
         .filter(pk__in=ids)
-        .update(
-            status=ConnectionStatus.INACTIVE, disconnected_at=timezone.now(), reason=reason[:100]
-        )
+        .update(status=ConnectionStatus.INACTIVE, disconnected_at=Now(), reason=reason[:100])
     )
 
 
@@ -51,7 +50,7 @@ def sweep_stale() -> int:
 
     A living node is told to close the stream; the rows of a dead one are marked INACTIVE.
     """
-    since = timezone.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
+    since = clock.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
     stale = list(Connection.objects.stale(since))
     living = set(
         Node.objects.filter(stopped_at=None, last_heartbeat__gte=since).values_list(
@@ -62,13 +61,13 @@ def sweep_stale() -> int:
         if connection.node in living:
             disconnect(connection, "stale", reconnect=True)
     mark_inactive([c.pk for c in stale if c.node not in living], "node died")
-    Node.objects.filter(stopped_at=None, last_heartbeat__lt=since).update(stopped_at=timezone.now())
+    Node.objects.filter(stopped_at=None, last_heartbeat__lt=since).update(stopped_at=Now())
     return len(stale)
 
 
 def purge_inactive(batch: int = 5_000) -> int:
     """Delete INACTIVE rows older than CONNECTION_RETENTION_DAYS, in batches; how many."""
-    before = timezone.now() - timedelta(days=settings.CONNECTION_RETENTION_DAYS)
+    before = clock.now() - timedelta(days=settings.CONNECTION_RETENTION_DAYS)
     old = Connection.objects.filter(
         status=ConnectionStatus.INACTIVE, disconnected_at__lt=before
     ).order_by("disconnected_at")
