@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import time
 import traceback
 from datetime import datetime, timedelta
 from typing import Any
@@ -73,7 +72,7 @@ def execute(job: PeriodicJob, lease: Lease) -> Run:
     outcome, error = Outcome(), None
     with held(lease):
         try:
-            time.sleep(random.uniform(0, job.jitter.total_seconds()))  # noqa: S311 (no secret)
+            lease.lost.wait(random.uniform(0, job.jitter.total_seconds()))  # noqa: S311 (no secret)
             done = job.run()
             outcome = done if isinstance(done, Outcome) else Outcome(items=done)
         except Exception as raised:  # a failing job must not stop others
