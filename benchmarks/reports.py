@@ -38,7 +38,11 @@ class Times:
 
     @property
     def p95(self) -> float:
-        return round(statistics.quantiles(self.values, n=20)[-1], 2)
+        return round(statistics.quantiles(self.values, n=20, method="inclusive")[-1], 2)
+
+    @property
+    def p99(self) -> float:
+        return round(statistics.quantiles(self.values, n=100, method="inclusive")[-1], 2)
 
 
 def times(items: Sequence[Any], action: Callable[[Any], object]) -> Times:

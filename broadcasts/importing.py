@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
-from django.utils import timezone
 from rest_framework import serializers
 
 from broadcasts import services
 from broadcasts.directory import get_directory
 from broadcasts.models import Audience, Broadcast, Product, Status
+from jobs import clock
 from outbox.models import Priority
 
 LINE_MAX_BYTES = 8 * 1024 * 1024  # room for 100,000 recipients; memory stays flat whatever comes
@@ -247,7 +247,7 @@ def _is_unfinished(broadcast: Broadcast, entry: Entry) -> bool:
         return entry.send or bool(entry.cancelled)
     if broadcast.status != Status.SCHEDULED:
         return False
-    return Broadcast.objects.due(timezone.now()).filter(pk=broadcast.pk).exists()
+    return Broadcast.objects.due(clock.now()).filter(pk=broadcast.pk).exists()
 
 
 def _reason(error: Exception) -> str:

@@ -94,7 +94,7 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
             status__in=[Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE], expires_at__lte=at
         )
 
-    def visible(self, at: datetime) -> "BroadcastQuerySet":
+    def visible(self, at: datetime | Now) -> "BroadcastQuerySet":
         """In inboxes: active, and not past an expiry that the job has yet to notice."""
         return self.filter(status=Status.ACTIVE).filter(
             models.Q(expires_at=None) | models.Q(expires_at__gt=at)
@@ -122,7 +122,9 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
             dismissed_at=models.F("mine__dismissed_at"),
         )
 
-    def inbox(self, user_id: int, channels: list[str], at: datetime) -> "models.QuerySet[Any]":
+    def inbox(
+        self, user_id: int, channels: list[str], at: datetime | Now
+    ) -> "models.QuerySet[Any]":
         """What the person sees, without an order."""
         return (
             self.visible(at)

@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.auth.models import AbstractUser
 from django.db import connection, transaction
 from django.db.models import Case, Count, F, QuerySet, Value, When
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from broadcasts.directory import channels_of
@@ -46,7 +46,7 @@ class NotInInbox(Exception):
 
 def inbox_of(user: AbstractUser) -> QuerySet[Any]:
     """Broadcasts that the person sees now with their stamps on them, without an order."""
-    return Broadcast.objects.inbox(user.pk, channels_of(user), timezone.now())
+    return Broadcast.objects.inbox(user.pk, channels_of(user), Now())
 
 
 def record_deliveries(broadcast_id: int, user_ids: Collection[int], at: datetime) -> None:

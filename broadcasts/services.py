@@ -5,9 +5,11 @@ that finishes late cannot undo a cancel, and two processes cannot both send.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, cast
 
 from django.conf import settings
@@ -31,16 +33,20 @@ from broadcasts.models import (
     Audience,
     Broadcast,
     BroadcastQuerySet,
+    JSONLength,
     Receipt,
     ReceiptStatus,
     Status,
 )
-from jobs.progress import track
+from jobs import clock
+from jobs.progress import advance, expect, track
+from outbox.models import Event
 from outbox.services import build_event, emit, emit_all
 
 logger = logging.getLogger(__name__)
 
 CHUNK = 1_000  # recipients an event, and receipts a statement
+TOGETHER = 100  # broadcasts that are activated in one transaction
 FIRE_AND_FORGET_SECONDS = 30
 DIRECTORY_PAUSE = 5  # seconds before a directory that was down is asked again
 UNREAD = [
@@ -137,7 +143,7 @@ def send(
     out when this returns. Raises `InvalidTransition`, and `ValidationError` when nobody would get
     it now (unless `allow_empty`).
     """
-    now = timezone.now()
+    now = clock.now()
     moment = at or broadcast.scheduled_at or now
     if broadcast.expires_at and broadcast.expires_at <= max(moment, now):
         if moment > now:
@@ -202,7 +208,7 @@ def _activate(broadcast: Broadcast, *, only_small: bool) -> None:
 
 
 def _is_past(broadcast: Broadcast) -> bool:
-    return bool(broadcast.expires_at and broadcast.expires_at <= timezone.now())
+    return bool(broadcast.expires_at and broadcast.expires_at <= clock.now())
 
 
 def _prepare(broadcast: Broadcast) -> bool:
@@ -225,22 +231,45 @@ def _prepare(broadcast: Broadcast) -> bool:
 def _publish(broadcast: Broadcast, allowed: Sequence[str], targeted: int) -> None:
     if _is_past(broadcast):  # while it was prepared
         return _finish(broadcast, allowed, Status.EXPIRED, "broadcast.expired")
-    now = timezone.now()
-    status = Status.SENT if broadcast.fire_and_forget else Status.ACTIVE
-    changes: dict[str, Any] = {"activated_at": now, "targeted": targeted, "last_error": ""}
-    if broadcast.fire_and_forget:
-        changes["expires_at"] = now + timedelta(seconds=FIRE_AND_FORGET_SECONDS)
+    changes = _publication(broadcast, clock.now(), targeted)
     with transaction.atomic():
-        _transition(broadcast, allowed, status, **changes)
-        if broadcast.audience != Audience.SELECTED:
-            addresses = [Address(broadcast=broadcast, channel=c) for c in _channels(broadcast)]
-            Address.objects.bulk_create(addresses, ignore_conflicts=True, batch_size=CHUNK)
-        _emit_addressed(
-            broadcast,
-            f"broadcast.{'sent' if broadcast.fire_and_forget else 'activated'}",
-            message_of(broadcast),
-        )
+        _transition(broadcast, allowed, changes.pop("status"), **changes)
+        _address([broadcast])
+        for event in _announcement(broadcast):  # its chunks, one at a time in memory
+            emit_all([event])
     return None
+
+
+def _publication(broadcast: Broadcast, now: datetime, targeted: int) -> dict[str, Any]:
+    """What publishing changes in its row."""
+    changes: dict[str, Any] = {
+        "status": Status.ACTIVE,
+        "activated_at": now,
+        "targeted": targeted,
+        "last_error": "",
+    }
+    if broadcast.fire_and_forget:
+        changes["status"] = Status.SENT
+        changes["expires_at"] = now + timedelta(seconds=FIRE_AND_FORGET_SECONDS)
+    if broadcast.audience == Audience.SELECTED:
+        changes["progress"] = len(broadcast.targets)
+    return changes
+
+
+def _address(broadcasts: Iterable[Broadcast]) -> None:
+    """The channels of those whose readers are not named."""
+    addresses = [
+        Address(broadcast=broadcast, channel=channel)
+        for broadcast in broadcasts
+        if broadcast.audience != Audience.SELECTED
+        for channel in _channels(broadcast)
+    ]
+    Address.objects.bulk_create(addresses, ignore_conflicts=True, batch_size=CHUNK)
+
+
+def _announcement(broadcast: Broadcast) -> Iterator[Event]:
+    event = "broadcast.sent" if broadcast.fire_and_forget else "broadcast.activated"
+    return _addressed(broadcast, event, message_of(broadcast))
 
 
 def cancel(broadcast: Broadcast, reason: str = "") -> Broadcast:
@@ -277,29 +306,98 @@ def activate_due(*, only_small: bool = False) -> int:
 
     With `only_small` a large selected audience is left IN_PROGRESS, so that no other has to wait.
     """
-    due = Broadcast.objects.due(timezone.now()).order_by("-priority", "scheduled_at", "pk")
-    return _activate_each(due, only_small=only_small)
+    pks = _most_urgent_first(Broadcast.objects.due(clock.now()))
+    expect(len(pks))
+    for start in range(0, len(pks), TOGETHER):
+        left = together = pks[start : start + TOGETHER]
+        try:
+            left = _activate_together(together)
+        except Exception:  # that of one: each alone, so that it does not stop the others
+            logger.exception("%s broadcasts could not be activated together", len(left))
+        _activate_each(left, only_small=only_small)
+        advance(len(together))
+    return len(pks)
 
 
 def resume() -> int:
     """Everything that was left in preparation, the most urgent first; how many were looked at."""
-    left = Broadcast.objects.resumable(timezone.now()).order_by("-priority", "scheduled_at", "pk")
-    return _activate_each(left, only_small=False)
+    pks = _most_urgent_first(Broadcast.objects.resumable(clock.now()))
+    _activate_each(track(pks), only_small=False)
+    return len(pks)
 
 
-def _activate_each(waiting: BroadcastQuerySet, *, only_small: bool) -> int:
+def _most_urgent_first(waiting: BroadcastQuerySet) -> list[int]:
+    ordered = waiting.order_by("-priority", "scheduled_at", "pk")
+    return list(ordered.values_list("pk", flat=True))
+
+
+def _activate_each(pks: Iterable[int], *, only_small: bool) -> None:
     """One at a time, fresh: targets may be many, and others work on the same rows."""
-    pks = list(waiting.values_list("pk", flat=True))
-    for pk in track(pks):
+    for pk in pks:
         if broadcast := Broadcast.objects.filter(pk=pk).first():
             activate(broadcast, only_small=only_small)
-    return len(pks)
+
+
+def _activate_together(pks: list[int]) -> list[int]:
+    """Publish in one transaction what nothing is known against; those that are left.
+
+    Processes share the work: what another holds locked is passed over, and not among the rest.
+    """
+    now = clock.now()
+    due = Broadcast.objects.due(now).filter(pk__in=pks)
+    people = _targeted(due.exclude(expires_at__lte=now))
+    left = due.exclude(pk__in=people)
+    rest = set(left.values_list("pk", flat=True))
+    if people:
+        with transaction.atomic():
+            mine = due.filter(pk__in=people).select_for_update(skip_locked=True)
+            _publish_together(sorted(mine, key=lambda b: pks.index(b.pk)), people)
+    return [pk for pk in pks if pk in rest]
+
+
+def _targeted(broadcasts: BroadcastQuerySet) -> dict[int, int]:
+    """How many people each has, by its id; without those of which that takes care to find out.
+
+    Asked before the transaction: the directory may be a service far away.
+    """
+    count = cache(get_directory().count)
+    sized = broadcasts.annotate(size=JSONLength("targets"))
+    small = sized.exclude(audience=Audience.SELECTED, size__gt=CHUNK)
+    people = {}
+    for pk, audience, targets in small.values_list("pk", "audience", "targets"):
+        with suppress(Exception):  # it is raised again, and recorded, when that one is alone
+            selected = audience == Audience.SELECTED
+            people[pk] = 0 if selected else count(audience, tuple(targets))
+    return people
+
+
+def _publish_together(broadcasts: list[Broadcast], people: Mapping[int, int]) -> None:
+    """In the caller's transaction, which holds their rows."""
+    now = clock.now()
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    events: list[Event] = []
+    for broadcast in broadcasts:
+        targeted = people[broadcast.pk]
+        if broadcast.audience == Audience.SELECTED:
+            Receipt.objects.create_for(broadcast.pk, list(existing_user_ids(broadcast.targets)))
+            targeted = broadcast.receipts.count()
+            events.append(_event(broadcast, "broadcast.preparing", {}))
+        changes = _publication(broadcast, now, targeted)
+        for name, value in changes.items():
+            setattr(broadcast, name, value)
+        alike.setdefault(tuple(changes.items()), []).append(broadcast.pk)
+        events += _announcement(broadcast)
+    for same, pks in alike.items():
+        rows = Broadcast.objects.filter(pk__in=pks, status=Status.SCHEDULED)
+        rows.update(**dict(same), updated_at=timezone.now())
+    _address(broadcasts)
+    emit_all(events)
 
 
 def expire_overdue() -> int:
     """Everything past its expiry; how many were ended."""
     ended = 0
-    for broadcast in track(list(Broadcast.objects.overdue(timezone.now()))):
+    for broadcast in track(list(Broadcast.objects.overdue(clock.now()))):
         try:
             expire(broadcast)
             ended += 1
@@ -339,7 +437,7 @@ def _finish(
     broadcast: Broadcast, allowed: Sequence[str], status: Status, event: str, **changes: Any
 ) -> None:
     with transaction.atomic():
-        was = _transition(broadcast, allowed, status, finished_at=timezone.now(), **changes)
+        was = _transition(broadcast, allowed, status, finished_at=clock.now(), **changes)
         # Whoever read it before somebody else sent it must take it off the screens all the same.
         broadcast.refresh_from_db()
         broadcast.receipts.filter(status__in=UNREAD).update(status=ReceiptStatus.SUPERSEDED)
@@ -379,7 +477,7 @@ def _record_failure(broadcast: Broadcast, error: Exception, *, counts: bool) -> 
     changes: dict[str, Any] = {
         "attempts": attempts,
         "last_error": str(error) or type(error).__name__,
-        "next_attempt_at": timezone.now() + timedelta(seconds=pause),
+        "next_attempt_at": clock.now() + timedelta(seconds=pause),
         "updated_at": timezone.now(),
     }
     final = counts and attempts >= settings.BROADCAST_MAX_ATTEMPTS
@@ -426,16 +524,27 @@ def _chunks(items: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _emit(broadcast: Broadcast, event: str, data: dict[str, Any]) -> None:
-    data = {"broadcast_id": broadcast.pk} | data
-    emit(event, key=f"broadcast-{broadcast.pk}", data=data, priority=broadcast.priority)
+    emit_all([_event(broadcast, event, data)])
 
 
 def _emit_addressed(broadcast: Broadcast, event: str, data: dict[str, Any]) -> None:
+    for one in _addressed(broadcast, event, data):
+        emit_all([one])
+
+
+def _addressed(broadcast: Broadcast, event: str, data: dict[str, Any]) -> Iterator[Event]:
     """One event for at most CHUNK channels, so that the writes do not grow with the audience."""
-    key = f"broadcast-{broadcast.pk}"
     told = False
     for channels in _channel_chunks(broadcast):
-        emit_all([build_event(event, key, data, channels, broadcast.priority)])
+        yield _event(broadcast, event, data, channels)
         told = True
     if not told:  # nobody is left of its audience; what happened is still told
-        _emit(broadcast, event, data)
+        yield _event(broadcast, event, data)
+
+
+def _event(
+    broadcast: Broadcast, event: str, data: dict[str, Any], channels: Sequence[str] = ()
+) -> Event:
+    data = {"broadcast_id": broadcast.pk} | data
+    key = f"broadcast-{broadcast.pk}"
+    return build_event(event, key, data, channels, broadcast.priority)

@@ -1,9 +1,8 @@
 """The clock of broadcasts: at their moment by the worker, and once a minute as the net below."""
 
-from django.utils import timezone
-
 from broadcasts.models import Broadcast, Status
 from broadcasts.services import activate_due, expire_overdue, resume
+from jobs import clock
 from jobs.registry import Standing, periodic, worker
 
 LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
@@ -14,7 +13,7 @@ def clock_standing() -> Standing:
 
 
 def preparation_standing() -> Standing:
-    return Standing(pending=Broadcast.objects.resumable(timezone.now()).count())
+    return Standing(pending=Broadcast.objects.resumable(clock.now()).count())
 
 
 @worker("BROADCAST_CLOCK", standing=clock_standing)
@@ -43,16 +42,16 @@ class BroadcastPreparation:
 
 
 def count_due() -> int:
-    return Broadcast.objects.due(timezone.now()).count()
+    return Broadcast.objects.due(clock.now()).count()
 
 
 def count_overdue() -> int:
-    return Broadcast.objects.overdue(timezone.now()).count()
+    return Broadcast.objects.overdue(clock.now()).count()
 
 
 def seconds_until_next() -> float:
     """How long until the next broadcast is due or overdue; at most LONGEST_SLEEP."""
-    now = timezone.now()
+    now = clock.now()
     due = Broadcast.objects.filter(status=Status.SCHEDULED, scheduled_at__gt=now)
     ends = Broadcast.objects.filter(status=Status.ACTIVE, expires_at__gt=now)
     moments = [

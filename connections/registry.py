@@ -8,11 +8,11 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.module_loading import import_string
 
 from connections.models import Connection, ConnectionStatus, Node
 from connections.services import mark_inactive
+from jobs.leases import from_now
 
 
 class Registry(ABC):
@@ -54,7 +54,7 @@ class DatabaseRegistry(Registry):
         )
 
     def register(self, connection: Connection) -> int:
-        alive = timezone.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
+        alive = from_now(-timedelta(seconds=settings.SSE_CLIENT_TIMEOUT))
         others = Connection.objects.active().filter(
             user_id=connection.user_id, last_heartbeat__gte=alive
         )

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from connections.models import Connection, ConnectionStatus, Node
+from jobs import clock
 from jobs.leases import fenced
 from jobs.progress import advance, expect, track
 from outbox.services import build_event, emit, emit_all
@@ -42,9 +43,7 @@ def mark_inactive(ids: Collection[UUID], reason: str) -> int:
     return (
         Connection.objects.active()
         .filter(pk__in=ids)
-        .update(
-            status=ConnectionStatus.INACTIVE, disconnected_at=timezone.now(), reason=reason[:100]
-        )
+        .update(status=ConnectionStatus.INACTIVE, disconnected_at=Now(), reason=reason[:100])
     )
 
 
@@ -53,7 +52,7 @@ def sweep_stale() -> int:
 
     A living node is told to close the stream; the rows of a dead one are marked INACTIVE.
     """
-    since = timezone.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
+    since = clock.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
     stale = list(Connection.objects.stale(since))
     living = set(
         Node.objects.filter(stopped_at=None, last_heartbeat__gte=since).values_list(
@@ -64,7 +63,7 @@ def sweep_stale() -> int:
         if connection.node in living:
             disconnect(connection, "stale", reconnect=True)
     mark_inactive([c.pk for c in stale if c.node not in living], "node died")
-    Node.objects.filter(stopped_at=None, last_heartbeat__lt=since).update(stopped_at=timezone.now())
+    Node.objects.filter(stopped_at=None, last_heartbeat__lt=since).update(stopped_at=Now())
     return len(stale)
 
 
@@ -73,7 +72,7 @@ def close_idle() -> int:
 
     The net under the sweep: a row whose end was never written lives on by its node's heartbeats.
     """
-    idle = timezone.now() - settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT
+    idle = clock.now() - settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT
     connections = list(Connection.objects.active().filter(last_activity__lt=idle))
     for connection in connections:
         disconnect(connection, "idle", reconnect=True)
@@ -82,7 +81,7 @@ def close_idle() -> int:
 
 def purge_inactive(batch: int = 5_000) -> int:
     """Delete INACTIVE rows older than CONNECTION_RETENTION_DAYS, in batches; how many."""
-    before = timezone.now() - timedelta(days=settings.CONNECTION_RETENTION_DAYS)
+    before = clock.now() - timedelta(days=settings.CONNECTION_RETENTION_DAYS)
     old = Connection.objects.filter(
         status=ConnectionStatus.INACTIVE, disconnected_at__lt=before
     ).order_by("disconnected_at")

@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import time
 import traceback
 from datetime import datetime, timedelta
 from functools import partial
@@ -79,7 +78,7 @@ def execute(job: PeriodicJob, lease: Lease) -> Run:
     """
     try:
         with held(lease):
-            time.sleep(random.uniform(0, job.jitter.total_seconds()))  # noqa: S311 (no secret)
+            lease.lost.wait(random.uniform(0, job.jitter.total_seconds()))  # noqa: S311 (no secret)
             done = job.run()
     except (KeyboardInterrupt, SystemExit) as ended:
         note = str(ended) or "interrupted"

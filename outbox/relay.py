@@ -17,8 +17,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Now
-from django.utils import timezone
 
+from jobs import clock
 from jobs.wake import notify
 from outbox.logs import EventLog, LogUnavailable, get_log
 from outbox.models import DeadLetter, Event, RelayLease
@@ -149,7 +149,7 @@ class Relay:
         self._fence()
         if not self.settled and (rest := self._unmarked()):
             return rest, len(rest)
-        events = list(Event.objects.publishable(timezone.now())[: settings.OUTBOX_BATCH_SIZE])
+        events = list(Event.objects.publishable(clock.now())[: settings.OUTBOX_BATCH_SIZE])
         good: list[Event] = []
         held: set[Lane] = set()
         for event in events:
@@ -222,7 +222,7 @@ def _failed(event: Event, error: Exception, *, final: bool = False) -> None:
     event.error = str(error)
     event.position = None  # it takes a new one, else readers who are past this one would miss it
     if event.attempts < settings.EVENT_MAX_ATTEMPTS and not final:
-        event.next_attempt_at = timezone.now() + timedelta(seconds=2**event.attempts)
+        event.next_attempt_at = clock.now() + timedelta(seconds=2**event.attempts)
     else:
         _park(event, error)
     event.save(update_fields=["attempts", "error", "position", "next_attempt_at", "parked_at"])
@@ -230,7 +230,7 @@ def _failed(event: Event, error: Exception, *, final: bool = False) -> None:
 
 def _park(event: Event, error: Exception) -> None:
     logger.error("Event %s parked after attempt %s: %s", event.event_id, event.attempts, error)
-    event.parked_at = timezone.now()
+    event.parked_at = clock.now()
     DeadLetter.objects.create(
         source=DeadLetter.RELAY,
         event_id=event.event_id,

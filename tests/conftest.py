@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import time_machine
 from django.conf import settings
 from django.db import connection
 from django.test import override_settings
+from django.utils import timezone
 from selenium.webdriver import Chrome
 
+from jobs import clock
 from jobs.registry import periodic_jobs
 from tests import servers
 from tests.browsers import chromium
@@ -48,6 +51,14 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     if connection.vendor == "sqlite":  # two runs at once in one checkout must not share a file
         path = tmp_path_factory.mktemp("database") / "test.sqlite3"
         connection.settings_dict["TEST"]["NAME"] = path
+
+
+@pytest.fixture(autouse=True)
+def travelling_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who travels in time takes the database's clock along."""
+    ask = clock.now
+    travels = time_machine.escape_hatch.is_travelling
+    monkeypatch.setattr(clock, "now", lambda: timezone.now() if travels() else ask())
 
 
 @pytest.fixture(autouse=True)

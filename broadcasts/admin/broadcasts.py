@@ -41,6 +41,7 @@ from broadcasts.admin.questions import (
 from broadcasts.directory import UserServiceUnavailable, ids_in
 from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
+from jobs import clock
 from jobs.pages import ask, confirmed, digits
 from outbox.admin import PRIORITY_LABELS
 
@@ -356,7 +357,7 @@ class BroadcastAdmin(ModelAdmin):
             messages.success(request, text % {"count": len(copies)})
 
     def _send(self, request: HttpRequest, broadcast: Broadcast, *, later: bool) -> None:
-        at = None if later else timezone.now()
+        at = None if later else clock.now()
         if not self._done(request, broadcast, lambda b: services.send(b, at)):
             return
         level, text = page.outcome_of(broadcast)

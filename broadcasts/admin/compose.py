@@ -26,6 +26,7 @@ from broadcasts.directory import (
 )
 from broadcasts.models import Audience, Broadcast
 from broadcasts.services import validate
+from jobs import clock
 
 PAGE = 20
 SHOWN_PEOPLE = 50  # more than these are edited as text
@@ -210,7 +211,7 @@ class BroadcastForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
-        now = timezone.now()
+        now = clock.now()
         if "_schedule" in self.data and "scheduled_at" not in self.errors:
             self._check_moment(cleaned.get("scheduled_at"), now)
         self._check_expiry(cleaned.get("expires_at"), cleaned.get("scheduled_at"), now)

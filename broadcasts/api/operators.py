@@ -6,8 +6,8 @@ from typing import Any, cast
 import django_filters
 from django.contrib.auth.models import User
 from django.db.models import Q
+from django.db.models.functions import Now
 from django.shortcuts import get_object_or_404
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
@@ -224,7 +224,7 @@ class BroadcastFilter(django_filters.FilterSet):
 
     def of_kind(self, broadcasts: BroadcastQuerySet, _: str, value: str) -> BroadcastQuerySet:
         if value == "active":
-            return broadcasts.visible(timezone.now())
+            return broadcasts.visible(Now())
         return broadcasts.filter(status=Status.SCHEDULED) if value == "scheduled" else broadcasts
 
     def of_priority(

@@ -223,7 +223,7 @@ def test_the_targets_are_asked_for_once_a_file(write: Write) -> None:
         assert {done.outcome for done in Import().run(file)} == {Outcome.IMPORTED}
     asked = [q for q in queries if q["sql"].startswith('SELECT "broadcasts_product"')]
     assert len(asked) == 1
-    assert len(queries) <= 20 * 20
+    assert len(queries) <= 22 * 20
 
 
 @pytest.mark.django_db

@@ -15,6 +15,7 @@ from broadcasts.directory import (
     existing_user_ids,
     get_directory,
 )
+from broadcasts.messages import message_of
 from broadcasts.models import Address, Broadcast, Receipt, Status
 from broadcasts.receipts import inbox_of, mark_read
 from broadcasts.services import (
@@ -317,7 +318,8 @@ def test_the_most_urgent_of_what_is_due_goes_first(reader: User) -> None:
         send(DraftFactory.create(priority=priority), moment)
     Broadcast.objects.update(scheduled_at=timezone.now())
     activate_due()
-    ordered = Broadcast.objects.order_by("activated_at").values_list("priority", flat=True)
+    told = Event.objects.filter(type="broadcast.activated").order_by("id")
+    ordered = told.values_list("priority", flat=True)
     assert list(ordered) == [40, 20, 10]
 
 
@@ -536,6 +538,55 @@ def test_one_that_is_deleted_meanwhile_does_not_keep_the_rest(
     directory.count = delete_first  # type: ignore[method-assign]
     assert activate_due() == 2
     assert Broadcast.objects.get().status == Status.ACTIVE
+
+
+def test_one_that_cannot_be_written_does_not_keep_those_that_are_sent_with_it(
+    reader: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, *good = [send(DraftFactory.create(), timezone.now() + SOON) for _ in range(3)]
+    Broadcast.objects.update(scheduled_at=timezone.now())
+
+    def fail_for_one(broadcast: Broadcast) -> Any:
+        return 1 / 0 if broadcast.pk == bad.pk else message_of(broadcast)
+
+    monkeypatch.setattr(services, "message_of", fail_for_one)
+    assert activate_due() == 3
+    for broadcast, status in ((bad, Status.SCHEDULED), *((b, Status.ACTIVE) for b in good)):
+        broadcast.refresh_from_db()
+        assert (broadcast.status, len(addressed(broadcast))) == (status, status == Status.ACTIVE)
+    bad.refresh_from_db()
+    assert (bad.attempts, bad.last_error) == (1, "division by zero")
+
+
+def test_what_is_due_together_is_sent_in_few_statements(
+    reader: User, django_assert_max_num_queries: Any
+) -> None:
+    for n in range(50):
+        send(DraftFactory.create(fire_and_forget=n % 2 == 1), timezone.now() + SOON)
+    Broadcast.objects.update(scheduled_at=timezone.now())
+    with django_assert_max_num_queries(20):
+        assert activate_due() == 50
+    assert Event.objects.filter(type="broadcast.activated").count() == 25
+    assert Event.objects.filter(type="broadcast.sent").count() == 25
+    assert Address.objects.count() == 50
+
+
+def test_a_selected_audience_tells_the_same_whether_it_is_sent_alone_or_with_others(
+    reader: User,
+) -> None:
+    gone = UserFactory.create()
+    fields = {"audience": "SELECTED", "targets": [str(reader.pk), str(gone.pk)]}
+    with_others, alone = [send(DraftFactory.create(**fields), timezone.now() + SOON) for _ in "ab"]
+    gone.delete()
+    Broadcast.objects.update(scheduled_at=timezone.now())
+    activate(alone)
+    activate_due()
+    with_others.refresh_from_db()
+    alone.refresh_from_db()
+    assert types(with_others) == types(alone)
+    for field in ("status", "targeted", "progress", "last_error"):
+        assert getattr(with_others, field) == getattr(alone, field)
+    assert [e.channels for e in addressed(with_others)] == [e.channels for e in addressed(alone)]
 
 
 @override_settings(BROADCAST_MAX_ATTEMPTS=3)

@@ -1,27 +1,42 @@
-"""Several nodes, real processes: killed, frozen, slow."""
+"""Several nodes, real processes: killed, frozen, slow, with a wrong clock."""
 
 import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
-from itertools import pairwise
+from datetime import datetime, timedelta
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import pytest
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+from django_q.tasks import async_task
 
+from broadcasts.models import Address, Audience, Broadcast, Receipt, Status
+from broadcasts.services import send
+from connections.models import Connection, ConnectionStatus
+from jobs import clock
 from jobs.execution import pause, resume
 from jobs.models import Job, Run, RunStatus
+from jobs.schedules import TICK
 from outbox.models import Event
-from tests.conftest import Spawn
+from tests.cluster.settings import Q_CLUSTER
+from tests.conftest import Spawn, skip_or_fail
+from tests.factories import ActiveFactory, DraftFactory, GroupFactory, UserFactory
 from tests.live import database_of
 from tests.processes import Environment, Spawned
+from tests.servers import MissingError
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
+GENEROUS = timedelta(seconds=30)  # a benchmark says how late it really is
+SENT = "broadcast.activated"
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "15"))
 OFF = ("TEST_EVERY_SECOND", "TEST_LONG", "TEST_FREEZE", "TEST_RAISES", "TEST_HANGS")
 
@@ -36,8 +51,8 @@ class Cluster:
         self.env |= {f"{name}_ENABLED": str(name in jobs).lower() for name in OFF}
         self.nodes = [self.node(n) for n in range(number)]
 
-    def node(self, number: int) -> Spawned:
-        return self.spawn(["relay"], self.env | {"NODE_NAME": f"node-{number}"})
+    def node(self, number: int, **more: str) -> Spawned:
+        return self.spawn(["relay"], self.env | {"NODE_NAME": f"node-{number}"} | more)
 
     def kill_one(self, chance: random.Random) -> None:
         number = chance.randrange(len(self.nodes))
@@ -60,12 +75,33 @@ def cluster(live_database: Environment, spawn: Spawn) -> Cluster:
     return Cluster(live_database | {"DJANGO_SETTINGS_MODULE": "tests.cluster.settings"}, spawn)
 
 
+@pytest.fixture
+def faketime() -> str:
+    """A library that is loaded before all others, and sets the clock of its process wrong."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        skip_or_fail(MissingError("no libfaketime found; apt-get install faketime"))
+    return str(found[0])
+
+
 def runs_of(name: str) -> list[Run]:
     return list(Run.objects.filter(job=name).order_by("slot"))
 
 
 def succeeded(name: str) -> int:
     return Run.objects.filter(job=name, status=RunStatus.SUCCEEDED).count()
+
+
+def assert_nothing_twice(runs: list[Run], written: list[str]) -> None:
+    """Each slot wrote once at most, each that succeeded did, and no two ran at once."""
+    assert len(written) == len(set(written))
+    done = {run.slot.isoformat() for run in runs if run.status == RunStatus.SUCCEEDED}
+    assert done <= set(written)
+    ran = sorted((run for run in runs if run.started_at), key=lambda run: run.token)
+    for earlier, later in pairwise(ran):
+        assert earlier.finished_at
+        assert later.started_at
+        assert earlier.finished_at <= later.started_at
 
 
 def test_each_slot_runs_once_or_is_recorded_whatever_is_killed(cluster: Cluster) -> None:
@@ -76,8 +112,10 @@ def test_each_slot_runs_once_or_is_recorded_whatever_is_killed(cluster: Cluster)
     cluster.start(3, name)
     wait_until(cluster.look(lambda: succeeded(name)), message="the first run")
     end = time.monotonic() + SECONDS
+    kills = 0
     while time.monotonic() < end:
         cluster.kill_one(chance)
+        kills += 1
         time.sleep(chance.random() * 1.5)
     with database_of(cluster.env):
         before = succeeded(name)
@@ -88,16 +126,11 @@ def test_each_slot_runs_once_or_is_recorded_whatever_is_killed(cluster: Cluster)
         runs = runs_of(name)
         written = list(Event.objects.filter(type="test.second").values_list("key", flat=True))
     slots = [run.slot for run in runs]
+    counts = Counter(run.status.lower() for run in runs)
+    print(f"{kills} kills, {len(slots)} slots:", ", ".join(f"{n} {s}" for s, n in counts.items()))
     assert slots == [slots[0] + timedelta(seconds=n) for n in range(len(slots))]
-    assert len(written) == len(set(written))
-    done = {run.slot.isoformat() for run in runs if run.status == RunStatus.SUCCEEDED}
-    assert done <= set(written)
+    assert_nothing_twice(runs, written)
     assert all(run.reason for run in runs if run.status in (RunStatus.MISSED, RunStatus.LOST))
-    ran = sorted((run for run in runs if run.started_at), key=lambda run: run.token)
-    for earlier, later in pairwise(ran):
-        assert earlier.finished_at
-        assert later.started_at
-        assert earlier.finished_at <= later.started_at
 
 
 def test_the_job_of_a_killed_holder_runs_again_when_its_lease_is_over(cluster: Cluster) -> None:
@@ -158,6 +191,146 @@ def test_a_job_that_raises_and_one_that_hangs_keep_nobody_else(cluster: Cluster)
     assert failed.error == "ValueError: a bug"
     assert "Traceback" in failed.traceback
     assert hanging.status == RunStatus.RUNNING
+
+
+def off_by(minutes: str, faketime: str) -> Environment:
+    """Only the time of day is wrong: what is waited for is measured by another clock."""
+    return {"LD_PRELOAD": faketime, "FAKETIME": minutes, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+
+
+@pytest.mark.parametrize("minutes", ["+5m", "-5m"])
+def test_a_clock_that_is_wrong_runs_nothing_twice(
+    cluster: Cluster, faketime: str, minutes: str
+) -> None:
+    name = "TEST_EVERY_SECOND"
+    cluster.start(0, name)
+    wrong = off_by(minutes, faketime)
+    cluster.nodes = [cluster.node(0, **wrong)]
+    wait_until(cluster.look(lambda: succeeded(name)), message="the node whose clock is wrong runs")
+    cluster.nodes += [cluster.node(1), cluster.node(2)]
+    for node in cluster.nodes:
+        wait_until(lambda node=node: f"{name} started" in node.output())  # type: ignore[misc]
+    with database_of(cluster.env):
+        before = succeeded(name)
+    wait_until(cluster.look(lambda: succeeded(name) > before + 5), message="it goes on")
+    for node in cluster.nodes:
+        node.close()
+    with database_of(cluster.env):
+        runs = runs_of(name)
+        written = list(Event.objects.filter(type="test.second").values_list("key", flat=True))
+        now = clock.now()
+    assert_nothing_twice(runs, written)
+    if connection.vendor == "sqlite":
+        return  # it has no clock but that of each process: their slots lie 5 minutes apart
+    slots = [run.slot for run in runs]
+    assert slots == [slots[0] + timedelta(seconds=n) for n in range(len(slots))]
+    assert now - timedelta(minutes=4) < slots[0] < slots[-1] < now
+    assert {run.status for run in runs} <= {RunStatus.SUCCEEDED, RunStatus.MISSED}
+
+
+@pytest.mark.parametrize("minutes", ["+5m", "-5m"])
+def test_a_clock_that_is_wrong_does_nothing_early_or_late(
+    cluster: Cluster, faketime: str, minutes: str
+) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no clock but that of each process")
+    wrong = off_by(minutes, faketime)
+    cluster.start(0)
+    relay = cluster.node(0, **wrong)
+    wait_until(lambda: "BROADCAST_CLOCK started" in relay.output())
+    with database_of(cluster.env):
+        reader = UserFactory.create()
+        stream = Connection.objects.create(user=reader, node="a")
+        minute = timezone.now() + timedelta(seconds=60)
+        later = send(DraftFactory.create(), minute)
+        ends_later = ActiveFactory.create(expires_at=minute)
+        now = send(DraftFactory.create(), timezone.now() + timedelta(seconds=2))
+        sweep = cluster.spawn(["run_job", "STALE_CONNECTION_CLEANUP"], cluster.env | wrong)
+        assert sweep.wait() == 0
+        wait_until(lambda: Event.objects.published().filter(data__broadcast_id=now.pk, type=SENT))
+        for row in (later, ends_later, now, stream):
+            row.refresh_from_db()
+        assert timezone.now() < minute, "the machine is too slow to tell"
+    assert now.activated_at
+    assert now.scheduled_at
+    assert now.activated_at >= now.scheduled_at
+    assert (later.status, ends_later.status) == (Status.SCHEDULED, Status.ACTIVE)
+    assert stream.status == ConnectionStatus.ACTIVE
+
+
+def test_a_thousand_that_are_due_at_once_are_sent_once_each_by_three_nodes(
+    cluster: Cluster,
+) -> None:
+    cluster.start(3)
+    for node in cluster.nodes:
+        wait_until(lambda node=node: "BROADCAST_CLOCK started" in node.output())  # type: ignore[misc]
+    with database_of(cluster.env):
+        moment = schedule_mixed(1_000)
+        active = Broadcast.objects.filter(status=Status.ACTIVE)
+        wait_until(lambda: active.count() == 1_000, 60, "all are active")
+        told = Counter(Event.objects.filter(type=SENT).values_list("key", flat=True))
+        moments = list(active.values_list("activated_at", flat=True))
+        addressed = Address.objects.values("broadcast_id").distinct().count()
+        assert set(active.values_list("targeted", flat=True)) == {1}
+        assert (addressed, Receipt.objects.count()) == (900, 100)
+    assert len(told) == 1_000
+    assert set(told.values()) == {1}
+    late = [at - moment for at in moments if at]
+    print(f"the last of 1,000 was activated {max(late).total_seconds() * 1000:.0f} ms late")
+    assert min(late) >= timedelta()
+    assert max(late) < GENEROUS
+
+
+def schedule_mixed(count: int) -> datetime:
+    """Broadcasts of all kinds for one reader, all at the moment that this returns."""
+    reader, role = UserFactory.create(), GroupFactory.create()
+    reader.groups.add(role)
+    kinds = [(Audience.ROLE, [role.name]), (Audience.SELECTED, [str(reader.pk)])]
+    kinds += [(Audience.ALL, [])] * 8
+    moment = timezone.now() + timedelta(seconds=5)
+    Broadcast.objects.bulk_create(
+        Broadcast(
+            title=f"Number {number}",
+            content="*Text*",
+            audience=audience,
+            targets=targets,
+            status=Status.SCHEDULED,
+            scheduled_at=moment,
+        )
+        for number, (audience, targets) in zip(range(count), cycle(kinds), strict=False)
+    )
+    return moment
+
+
+def test_a_job_that_hangs_in_qcluster_is_ended_and_keeps_nobody_else(cluster: Cluster) -> None:
+    hangs, other = "TEST_FREEZE", "TEST_EVERY_SECOND"
+    cluster.start(0, hangs, other)
+    # Ticks are signed; these come from here and not from its schedules, which take half a minute.
+    cluster.spawn(["qcluster"], cluster.env | {"SECRET_KEY": settings.SECRET_KEY})
+
+    def tick_both() -> int:
+        async_task(TICK, hangs)
+        async_task(TICK, other)
+        time.sleep(0.5)
+        return succeeded(hangs)
+
+    wait_until(cluster.look(tick_both), 60, "it was ended, and ran again")
+    with database_of(cluster.env):
+        ran = sorted((run for run in runs_of(hangs) if run.started_at), key=lambda run: run.token)
+        lost = ran[0]
+        assert lost.started_at
+        assert lost.finished_at
+        beside = Run.objects.filter(
+            job=other,
+            status=RunStatus.SUCCEEDED,
+            started_at__range=(lost.started_at, lost.finished_at),
+        )
+        assert beside.count() >= 2
+        tokens = {event.data["token"] for event in Event.objects.filter(type="test.freeze")}
+    assert (lost.status, lost.reason) == (RunStatus.LOST, "its holder did not renew the lease")
+    assert lost.finished_at - lost.started_at >= timedelta(seconds=Q_CLUSTER["timeout"])
+    assert ran[1].node != lost.node
+    assert lost.token not in tokens
 
 
 def test_a_pause_holds_on_every_node(cluster: Cluster) -> None:
