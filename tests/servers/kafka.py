@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.servers.java import Java
-from tests.servers.programs import Daemon, find_program, lasting_ports
+from tests.servers.programs import Daemon, find_program, is_free, lasting_ports
 
 Options = dict[str, str | int | float | bool]
 
@@ -163,6 +163,9 @@ class Kafka:
         client = AdminClient(self.options() | {"reconnect.backoff.max.ms": 100, "log_level": 0})
 
         def all_answer() -> bool:
+            # The cluster lists a broker that was killed for some seconds more: hence the ports.
+            if any(is_free(client_port) for client_port, *_others in self._ports()):
+                return False
             try:
                 return len(client.list_topics(timeout=1).brokers) == len(self.brokers)
             except KafkaException:
