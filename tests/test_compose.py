@@ -15,7 +15,6 @@ COMPOSE = yaml.safe_load((CHECKOUT / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OWN = {name: service for name, service in SERVICES.items() if "build" in service}
 PROFILES = {"connect", "pushpin"}
-COMING = {"KAFKA_BOOTSTRAP_SERVERS"}  # its row in settings.md comes with the event log on Kafka
 
 IMAGE = re.compile(r"[a-z]+(/[a-z]+)?:\d[\w.-]*")  # a number, not a word like latest
 
@@ -40,7 +39,7 @@ def test_the_project_runs_as_its_processes_after_one_migration() -> None:
 
 @pytest.mark.parametrize("name", sorted(OWN))
 def test_a_variable_of_the_project_is_described(name: str) -> None:
-    assert set(OWN[name]["environment"]) <= set(rows("settings.md")) | COMING
+    assert set(OWN[name]["environment"]) <= set(rows("settings.md"))
 
 
 def test_what_a_developer_may_set_is_described() -> None:
