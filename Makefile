@@ -30,7 +30,7 @@ define install
 	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
 endef
 
-.PHONY: run test lint $(LINTS) services services-stop clean
+.PHONY: run test lint $(LINTS) services services-stop peers clean
 
 run: $(VENV)/runtime
 	@DEBUG=$${DEBUG:-true} exec $(BIN)/python manage.py up --port $(PORT)
@@ -69,6 +69,10 @@ services: $(VENV)/runtime
 
 services-stop:
 	@$(PYTHON) -m tests.servers stop
+
+peers: $(VENV)/development  # what benchmarks measure beside this project
+	@$(BIN)/python -c '$(REQUIREMENTS)' peers > $(VENV)/peers.txt
+	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/peers.txt
 
 clean: services-stop  # var/ stays: it holds the database and the secret key
 	rm -rf $(VENV) var/services build .mypy_cache .pytest_cache .ruff_cache *.egg-info

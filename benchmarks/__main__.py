@@ -19,11 +19,15 @@ from django.core.management import call_command
 from benchmarks.reports import Report
 from tests.servers import Postgres, temporary
 
-NO_BENCHMARKS = {"__main__", "reports"}
+NO_BENCHMARKS = {"__main__", "reports", "stock_settings"}
 
 
 def main() -> None:
-    names = [module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])]
+    names = [
+        module.name
+        for module in pkgutil.iter_modules([str(Path(__file__).parent)])
+        if not module.ispkg
+    ]
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("name", choices=sorted(set(names) - NO_BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="a tenth of the size")

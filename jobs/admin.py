@@ -93,7 +93,9 @@ class JobAdmin(ReadOnlyAdmin):
     # Steering
 
     def run_now(self, request: HttpRequest, name: str) -> HttpResponse:
-        done = _("%(job)s is asked for: the first node that is free runs it, within a minute.")
+        done = _(
+            "%(job)s is asked for: the first node that is free runs it, within a second or two."
+        )
         return self._steer(request, name, execution.run_now, _("Run now"), done)
 
     def pause(self, request: HttpRequest, name: str) -> HttpResponse:
