@@ -1,7 +1,7 @@
 """Who belongs to an audience: asked of a backend by dotted path (`DIRECTORY_BACKEND`)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -14,9 +14,8 @@ from django.contrib.auth.models import AbstractUser, Group, User
 from django.db.models import Q, QuerySet
 from django.utils.module_loading import import_string
 
-from broadcasts.models import Audience, Product
+from broadcasts.models import Audience, Product, listed
 
-CHUNK = 1_000  # ids a query
 MOST_WORDS = 10  # of a search; each is three comparisons, and a database limits those
 T = TypeVar("T")
 
@@ -72,9 +71,9 @@ class Directory(ABC):
         return [target for target in targets if target not in known]
 
 
-def existing_user_ids(ids: Iterable[str]) -> Iterator[int]:
-    for chunk in _chunks(ids_in(ids)):
-        yield from User.objects.filter(pk__in=chunk, is_active=True).values_list("pk", flat=True)
+def existing_user_ids(ids: Iterable[str]) -> QuerySet[User, int]:
+    people = User.objects.filter(pk__in=listed(ids_in(ids)), is_active=True)
+    return people.values_list("pk", flat=True)
 
 
 def ids_in(texts: Iterable[str]) -> list[int]:
@@ -93,11 +92,6 @@ def named(people: QuerySet[User], search: str) -> QuerySet[User]:
     return people
 
 
-def _chunks(numbers: list[int]) -> Iterator[list[int]]:
-    for start in range(0, len(numbers), CHUNK):
-        yield numbers[start : start + CHUNK]
-
-
 class ModelDirectory(Directory):
     """Django's users and groups, and the products of this database."""
 
@@ -107,22 +101,13 @@ class ModelDirectory(Directory):
         return [Target(slug, name) for slug, name in Product.objects.values_list("slug", "name")]
 
     def count(self, audience: str, targets: Sequence[str]) -> int:
-        if audience == Audience.SELECTED:
-            return sum(1 for _ in existing_user_ids(targets))
         return self._people(audience, targets).count()
 
     def sample(
         self, audience: str, targets: Sequence[str], search: str = "", limit: int = 20
     ) -> list[Person]:
-        found: list[Person] = []
-        for people in self._parts(audience, targets):
-            found += [
-                Person(user.pk, user.username, user.get_full_name())
-                for user in named(people, search).order_by("username")[: limit - len(found)]
-            ]
-            if len(found) == limit:
-                break
-        return found
+        people = named(self._people(audience, targets), search).order_by("username")
+        return [Person(user.pk, user.username, user.get_full_name()) for user in people[:limit]]
 
     def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
         roles = user.groups.values_list("name", flat=True)
@@ -137,16 +122,9 @@ class ModelDirectory(Directory):
         if audience == Audience.PRODUCT:
             subscribed = Product.subscribers.through.objects.filter(product__slug__in=targets)
             return people.filter(pk__in=subscribed.values("user_id"))
+        if audience == Audience.SELECTED:
+            return people.filter(pk__in=listed(ids_in(targets)))
         return people
-
-    def _parts(self, audience: str, targets: Sequence[str]) -> Iterator[QuerySet[User]]:
-        """The people in as many queries as their ids need."""
-        people = self._people(audience, targets)
-        if audience != Audience.SELECTED:
-            yield people
-            return
-        for chunk in _chunks(ids_in(targets)):
-            yield people.filter(pk__in=chunk)
 
 
 class HttpDirectory(Directory):
@@ -172,7 +150,7 @@ class HttpDirectory(Directory):
 
     def count(self, audience: str, targets: Sequence[str]) -> int:
         if audience == Audience.SELECTED:
-            return sum(1 for _ in existing_user_ids(targets))
+            return existing_user_ids(targets).count()
 
         def read(answer: Any) -> int:
             return int(answer["count"])

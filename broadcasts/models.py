@@ -1,11 +1,13 @@
+import json
 import uuid
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.exceptions import EmptyResultSet, ValidationError
-from django.db import connections, models
+from django.core.exceptions import ValidationError
+from django.db import connection, connections, models
+from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
@@ -310,17 +312,26 @@ class ReceiptStatus(models.TextChoices):
     FAILED = "FAILED", _("Failed")
 
 
+LISTED = {
+    "postgresql": "SELECT unnest(%s::bigint[])",
+    "sqlite": "SELECT value FROM json_each(%s)",
+}
+
+
+def listed(ids: list[int]) -> RawSQL:
+    """For `pk__in`, however many: one parameter, where each id as its own makes a text to parse."""
+    vendor = connection.vendor
+    return RawSQL(LISTED[vendor], [ids if vendor == "postgresql" else json.dumps(ids)])  # noqa: S611 (a constant)
+
+
 class ReceiptQuerySet(models.QuerySet["Receipt"]):
     def create_for(self, broadcast_id: int, user_ids: list[int]) -> None:
         """Those that are missing, in one statement; `bulk_create` needs a model instance each."""
-        people = User.objects.filter(pk__in=user_ids).annotate(
+        people = User.objects.filter(pk__in=listed(user_ids)).annotate(
             to_broadcast=models.Value(broadcast_id), to_status=models.Value(ReceiptStatus.PENDING)
         )
         columns = people.values_list("to_broadcast", "pk", "to_status").order_by()
-        try:
-            select, params = columns.query.sql_with_params()
-        except EmptyResultSet:
-            return
+        select, params = columns.query.sql_with_params()
         with connections[self.db].cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO broadcasts_receipt (broadcast_id, user_id, status) {select}"

@@ -45,7 +45,8 @@ from outbox.services import build_event, emit, emit_all
 
 logger = logging.getLogger(__name__)
 
-CHUNK = 1_000  # recipients an event, and receipts a statement
+CHUNK = 1_000  # recipients an event
+RECEIPTS = 10_000  # a transaction of a preparation: some tenths of a second
 TOGETHER = 100  # broadcasts that are activated in one transaction
 FIRE_AND_FORGET_SECONDS = 30
 DIRECTORY_PAUSE = 5  # seconds before a directory that was down is asked again
@@ -218,7 +219,7 @@ def _prepare(broadcast: Broadcast) -> bool:
     """
     while broadcast.progress < len(broadcast.targets):
         start = broadcast.progress
-        chunk = broadcast.targets[start : start + CHUNK]
+        chunk = broadcast.targets[start : start + RECEIPTS]
         with transaction.atomic():
             mine = Broadcast.objects.in_progress().filter(pk=broadcast.pk, progress=start)
             if not mine.update(progress=start + len(chunk)):

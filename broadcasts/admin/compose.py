@@ -17,7 +17,6 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextareaWidget
 
 from broadcasts.directory import (
-    CHUNK,
     Target,
     UserServiceUnavailable,
     get_directory,
@@ -25,7 +24,7 @@ from broadcasts.directory import (
     named,
 )
 from broadcasts.models import Audience, Broadcast
-from broadcasts.services import validate
+from broadcasts.services import CHUNK, validate
 from jobs import clock
 
 PAGE = 20

@@ -640,6 +640,7 @@ def prepared_until(progress: int, count: int) -> Broadcast:
 
 def test_a_stuck_preparation_goes_on_where_it_stood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "CHUNK", 2)
+    monkeypatch.setattr(services, "RECEIPTS", 2)
     broadcast = prepared_until(4, 7)
     asked: list[list[str]] = []
 
@@ -659,6 +660,7 @@ def test_a_preparation_that_died_before_it_published_is_published(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(services, "CHUNK", 2)
+    monkeypatch.setattr(services, "RECEIPTS", 2)
     broadcast = prepared_until(3, 3)
     resume()
     broadcast.refresh_from_db()
@@ -667,6 +669,7 @@ def test_a_preparation_that_died_before_it_published_is_published(
 
 def test_a_cancel_between_two_chunks_is_not_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "CHUNK", 2)
+    monkeypatch.setattr(services, "RECEIPTS", 2)
     broadcast = prepared_until(0, 5)
 
     def cancel_in_between(ids: Any) -> Any:
@@ -685,6 +688,7 @@ def test_a_cancel_between_two_chunks_is_not_undone(monkeypatch: pytest.MonkeyPat
 
 def test_nobody_sees_what_is_still_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "CHUNK", 2)
+    monkeypatch.setattr(services, "RECEIPTS", 2)
     prepared_until(2, 5)
     first = User.objects.order_by("pk").first()
     assert first
@@ -705,6 +709,7 @@ def test_the_clock_leaves_large_audiences_to_the_preparation(
     reader: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "CHUNK", 2)
+    monkeypatch.setattr(services, "RECEIPTS", 2)
     moment = timezone.now() + SOON
     large = send(DraftFactory.create(audience="SELECTED", targets=people(3)), moment)
     small = send(DraftFactory.create(), moment)
