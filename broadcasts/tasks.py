@@ -1,5 +1,7 @@
 """The clock of broadcasts: at their moment by the worker, and once a minute as the net below."""
 
+from django.db.models.functions import Now
+
 from broadcasts.models import Broadcast, Status
 from broadcasts.services import activate_due, expire_overdue, resume
 from jobs import clock
@@ -34,11 +36,11 @@ class BroadcastPreparation:
 
 
 def count_due() -> int:
-    return Broadcast.objects.due(clock.now()).count()
+    return Broadcast.objects.due(Now()).count()
 
 
 def count_overdue() -> int:
-    return Broadcast.objects.overdue(clock.now()).count()
+    return Broadcast.objects.overdue(Now()).count()
 
 
 def seconds_until_next() -> float:
