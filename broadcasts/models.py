@@ -75,7 +75,7 @@ class JSONLength(models.Func):
 
 
 class BroadcastQuerySet(models.QuerySet["Broadcast"]):
-    def due(self, at: datetime) -> "BroadcastQuerySet":
+    def due(self, at: datetime | Now) -> "BroadcastQuerySet":
         """Scheduled and at their moment (or past it), unless a failed attempt waits."""
         return self.filter(status=Status.SCHEDULED, scheduled_at__lte=at).filter(
             models.Q(next_attempt_at=None) | models.Q(next_attempt_at__lte=at)
@@ -90,7 +90,7 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
             models.Q(next_attempt_at=None) | models.Q(next_attempt_at__lte=at)
         )
 
-    def overdue(self, at: datetime) -> "BroadcastQuerySet":
+    def overdue(self, at: datetime | Now) -> "BroadcastQuerySet":
         """Not over yet although their expiry has passed."""
         return self.filter(
             status__in=[Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE], expires_at__lte=at

@@ -1,5 +1,9 @@
 """The clock of broadcasts: at their moment by the worker, and once a minute as the net below."""
 
+from datetime import datetime
+
+from django.db.models.functions import Now
+
 from broadcasts.models import Broadcast, Status
 from broadcasts.services import activate_due, expire_overdue, resume
 from jobs import clock
@@ -21,9 +25,10 @@ class BroadcastClock:
     """Send and end broadcasts at their very moment."""
 
     def step(self) -> float:
+        looked_at = clock.now()
         activate_due(only_small=True)
         expire_overdue()
-        return seconds_until_next()
+        return seconds_until_next(looked_at)
 
     def stop(self) -> None:
         pass
@@ -42,24 +47,27 @@ class BroadcastPreparation:
 
 
 def count_due() -> int:
-    return Broadcast.objects.due(clock.now()).count()
+    return Broadcast.objects.due(Now()).count()
 
 
 def count_overdue() -> int:
-    return Broadcast.objects.overdue(clock.now()).count()
+    return Broadcast.objects.overdue(Now()).count()
 
 
-def seconds_until_next() -> float:
-    """How long until the next broadcast is due or overdue; at most LONGEST_SLEEP."""
-    now = clock.now()
-    due = Broadcast.objects.filter(status=Status.SCHEDULED, scheduled_at__gt=now)
-    ends = Broadcast.objects.filter(status=Status.ACTIVE, expires_at__gt=now)
+def seconds_until_next(looked_at: datetime) -> float:
+    """How long until the next broadcast is due or overdue; at most LONGEST_SLEEP.
+
+    Not at all when the moment of one has come since everything due was looked at.
+    """
+    due = Broadcast.objects.filter(status=Status.SCHEDULED, scheduled_at__gt=looked_at)
+    ends = Broadcast.objects.filter(status=Status.ACTIVE, expires_at__gt=looked_at)
     moments = [
         due.order_by("scheduled_at").values_list("scheduled_at", flat=True).first(),
         ends.order_by("expires_at").values_list("expires_at", flat=True).first(),
     ]
+    now = clock.now()
     waits = [(moment - now).total_seconds() for moment in moments if moment]
-    return min([LONGEST_SLEEP, *waits])
+    return max(0.0, min([LONGEST_SLEEP, *waits]))
 
 
 @periodic("BROADCAST_ACTIVATION", every="60s", at_least="55s", at_most="59s", backlog=count_due)

@@ -12,6 +12,7 @@ from broadcasts.tasks import (
     process_scheduled_broadcasts,
     seconds_until_next,
 )
+from jobs import clock
 from outbox.models import Event
 from tests.conftest import Spawn
 from tests.factories import ActiveFactory, DraftFactory, UserFactory
@@ -25,7 +26,7 @@ GENEROUS = timedelta(seconds=2)  # a benchmark says how late it really is
 
 
 def test_nothing_to_do_is_looked_for_again_soon() -> None:
-    assert seconds_until_next() == LONGEST_SLEEP
+    assert seconds_until_next(clock.now()) == LONGEST_SLEEP
 
 
 def test_the_clock_sleeps_until_the_next_moment() -> None:
@@ -33,7 +34,16 @@ def test_the_clock_sleeps_until_the_next_moment() -> None:
     now = timezone.now()
     send(DraftFactory.create(), now + timedelta(seconds=30))
     with time_machine.travel(now + timedelta(seconds=29), tick=False):
-        assert seconds_until_next() == pytest.approx(1, abs=0.01)
+        assert seconds_until_next(clock.now()) == pytest.approx(1, abs=0.01)
+
+
+def test_the_clock_does_not_sleep_when_a_moment_came_while_it_worked() -> None:
+    UserFactory.create()
+    looked_at = clock.now()
+    moment = looked_at + timedelta(seconds=30)
+    send(DraftFactory.create(), moment)
+    with time_machine.travel(moment + timedelta(milliseconds=1), tick=False):
+        assert seconds_until_next(looked_at) == 0
 
 
 def test_the_clock_sleeps_until_the_next_expiry() -> None:
@@ -41,7 +51,7 @@ def test_the_clock_sleeps_until_the_next_expiry() -> None:
     now = timezone.now()
     ActiveFactory.create(expires_at=now + timedelta(seconds=30))
     with time_machine.travel(now + timedelta(seconds=29.5), tick=False):
-        assert seconds_until_next() == pytest.approx(0.5, abs=0.01)
+        assert seconds_until_next(clock.now()) == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_broadcast_goes_out_at_its_moment_and_not_before() -> None:
