@@ -267,7 +267,7 @@ def test_a_commit_whose_answer_was_lost_gives_no_event_a_second_position(
     """Streams replay what has a position: with another they would show the same event again."""
     relay.step()
     emit_one("a")
-    commit = connection._commit
+    commit = connection._commit  # type: ignore[attr-defined]
 
     def commit_and_lose_the_answer() -> None:
         monkeypatch.undo()
