@@ -61,7 +61,6 @@ class Run:
     site: Site
     people: list[Person]
     tabs: list[Tab] = field(default_factory=list)
-    begun: float = field(default_factory=time.monotonic)
     healed_after: float = 0
 
     async def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
@@ -111,7 +110,6 @@ class Run:
         following = [asyncio.create_task(tab.follow(lambda _: False)) for tab in self.tabs]
         try:
             await self.until(lambda: all(tab.connects for tab in self.tabs), "all are connected")
-            self.begun = time.monotonic()
             working = self.operators(planned)
             await self.site.chaos(SECONDS)
             await self.heal(working)

@@ -22,8 +22,8 @@ SAID = {
     "broadcast.cancelled": "MESSAGE_REMOVED",
     "broadcast.expired": "MESSAGE_REMOVED",
 }
-UNRECORDED = 2.0  # seconds before a kill, at most, whose deliveries may be unrecorded
-SETTLED = 3.0  # seconds after which a database that was away, or a node, has caught up
+UNRECORDED = 2.0  # seconds of work that a killed process may leave unrecorded
+SETTLED = 4.0  # seconds until a process has found the database again
 LATE = 3.0  # seconds that a busy test may take to see what was written to it
 
 
@@ -223,13 +223,13 @@ def who_saw_what(tabs: list[Tab]) -> dict[tuple[int, int], list[tuple[float, int
 
 
 def was_cut_off(at: float, web: Part, away: Iterable[Span]) -> bool:
-    """Whether the process was killed before it could record what it wrote then."""
-    waits = sorted([*away, *web.frozen], key=lambda span: span.end, reverse=True)
-    for kill in web.killed:
-        begin = kill - UNRECORDED
-        for span in waits:
-            if span.begin < kill and span.end + SETTLED > begin:
-                begin = min(begin, span.begin - UNRECORDED)
-        if begin <= at <= kill + LATE:
-            return True
-    return False
+    """Whether the process was killed before it had had the time to record what it wrote then."""
+    waits = [*web.frozen, *(Span(span.begin, span.end + SETTLED) for span in away)]
+    return any(
+        at - LATE <= kill and kill - at - waited(at, kill, waits) <= UNRECORDED
+        for kill in web.killed
+    )
+
+
+def waited(begin: float, end: float, waits: Iterable[Span]) -> float:
+    return sum(max(0, min(end, span.end) - max(begin, span.begin)) for span in waits)
