@@ -30,13 +30,18 @@ define install
 	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/requirements.txt
 endef
 
-.PHONY: run test lint $(LINTS) services services-stop peers clean
+.PHONY: run test chaos lint $(LINTS) services services-stop peers clean
 
 run: $(VENV)/runtime
 	@DEBUG=$${DEBUG:-true} exec $(BIN)/python manage.py up --port $(PORT)
 
 test: $(VENV)/development
 	@$(BIN)/python -m tests.run $(ARGS)
+
+# The long form of what the tests do for half a minute; CHAOS_SEED makes it the same plan again.
+chaos: $(VENV)/development
+	@CHAOS_SECONDS=$${CHAOS_SECONDS:-60} DATABASE_URL=sqlite://:memory: \
+		$(BIN)/python -m pytest --capture=no $(ARGS) tests/test_chaos.py
 
 # One target a tool: `make --keep-going lint` shows what each of them finds.
 lint: $(LINTS)

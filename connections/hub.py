@@ -203,10 +203,13 @@ class Hub(ListenerManager):  # type: ignore[misc]
             self.loop.call_soon_threadsafe(self._lose_track, self.read_to)
 
     def _hand_over(self, records: list[Record]) -> None:
-        # A log may bring a record again: its position says so.
-        fresh = [record for record in records if record.position > self.read_to]
+        # A log may bring a record again, even in the same batch: its position says so.
+        fresh = []
+        for record in records:
+            if record.position > self.read_to:
+                self.read_to = record.position
+                fresh.append(record)
         if fresh:
-            self.read_to = fresh[-1].position
             self.loop.call_soon_threadsafe(self.dispatch, frames_of(fresh))
 
     def _lose_track(self, head: int) -> None:

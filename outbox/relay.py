@@ -104,9 +104,11 @@ class Relay:
                 batch, handled = self._take()
                 self._mark(batch, self.log.publish(batch))
         else:
-            with transaction.atomic():
-                batch, handled = self._take()
-            self.settled = False
+            try:
+                with transaction.atomic():
+                    batch, handled = self._take()
+            finally:  # even when it failed: the commit may have come through, and its answer not
+                self.settled = False
             failures = self._deliver(batch)
             with transaction.atomic():
                 self._fence()

@@ -82,6 +82,20 @@ def test_the_reader_goes_on_whatever_fails(monkeypatch: pytest.MonkeyPatch) -> N
     assert outages.failures == []
 
 
+def test_what_comes_twice_in_one_batch_is_handed_over_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after a relay died between publish and mark, and the next one published it again."""
+
+    class Repeating(Outages):
+        def __init__(self) -> None:
+            super().__init__()
+            self.failures = []
+            self.polls = [[record(n, {"n": n}) for n in (8, 9, 8, 9, 10, 7, 8)]]
+
+    assert read_of(Repeating(), monkeypatch, until=10) == [6, 7, 8, 9, 10]
+
+
 def test_streams_are_told_when_what_the_process_missed_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -355,6 +355,25 @@ def test_a_job_that_hangs_in_qcluster_is_ended_and_keeps_nobody_else(cluster: Cl
     assert ended.token not in tokens
 
 
+def test_a_qcluster_whose_worker_was_killed_ends_instead_of_waiting_for_ever(
+    cluster: Cluster,
+) -> None:
+    cluster.start(0)
+    qcluster = cluster.spawn(["qcluster"], cluster.env | {"QCLUSTER_WORKERS": "1"})
+    workers_pusher_and_monitor = 3
+    (sentinel,) = wait_until(lambda: children(qcluster.pid))
+    wait_until(lambda: len(children(sentinel)) == workers_pusher_and_monitor)
+    time.sleep(1)  # the worker waits for a task now: it holds the lock of the queue
+    os.kill(children(sentinel)[0], signal.SIGKILL)
+    qcluster.wait()
+    assert "was killed" in qcluster.output()
+
+
+def children(pid: int) -> list[int]:
+    """In the order in which they were started."""
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_a_pause_holds_on_every_node(cluster: Cluster) -> None:
     name = "TEST_EVERY_SECOND"
     cluster.start(2, name)

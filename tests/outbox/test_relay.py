@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils import timezone
@@ -258,6 +258,29 @@ def test_a_crash_between_publish_and_mark_publishes_the_same_positions_again(
     Relay(log).step()
     assert log.published == [(1, "a"), (2, "b"), (1, "a"), (2, "b"), (3, "c")]
     assert published() == ["a", "b", "c"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_commit_whose_answer_was_lost_gives_no_event_a_second_position(
+    relay: Relay, log: RecordingLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streams replay what has a position: with another they would show the same event again."""
+    relay.step()
+    emit_one("a")
+    commit = connection._commit  # type: ignore[attr-defined]
+
+    def commit_and_lose_the_answer() -> None:
+        monkeypatch.undo()
+        commit()
+        raise OperationalError("server closed the connection unexpectedly")
+
+    assert relay.lead()
+    monkeypatch.setattr(connection, "_commit", commit_and_lose_the_answer)
+    with pytest.raises(OperationalError):
+        relay.publish_batch()
+    emit_one("b")
+    relay.step()
+    assert published() == ["a", "b"]
 
 
 def test_only_one_leads() -> None:

@@ -5,10 +5,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.servers.programs import START_TIMEOUT, find_program, free_port
+from tests.servers.programs import START_TIMEOUT, find_program, lasting_ports
 
 
 class Postgres:
+    """Stopped and started, it keeps its port and its data."""
+
     name = "PostgreSQL"
     variable = "DATABASE_URL"
 
@@ -22,7 +24,7 @@ class Postgres:
         if not (self.directory / "PG_VERSION").exists():
             self._create()
         if not self._running():
-            options = f"-F -p {free_port()} -c listen_addresses=127.0.0.1 -c max_connections=100"
+            options = f"-F -p {self._port()} -c listen_addresses=127.0.0.1 -c max_connections=100"
             options += " -c wal_level=logical"  # what Debezium reads
             options += " -c unix_socket_directories=''"  # a path may be too long for a socket
             log = str(self.directory / "log")
@@ -30,9 +32,16 @@ class Postgres:
         port = (self.directory / "postmaster.pid").read_text().splitlines()[3]
         return f"postgres://broadcast@127.0.0.1:{port}/postgres"
 
-    def stop(self) -> None:
+    def stop(self, mode: str = "fast") -> None:
+        """`immediate` is what a crash leaves behind."""
         if self._running():
-            self._run("pg_ctl", "-w", "-m", "fast", "stop")
+            self._run("pg_ctl", "-w", "-m", mode, "stop")
+
+    def _port(self) -> str:
+        file = self.directory / "port"
+        if not file.exists():
+            file.write_text(str(*lasting_ports(1)))
+        return file.read_text()
 
     def _create(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)

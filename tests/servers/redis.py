@@ -1,11 +1,13 @@
 import subprocess
 from pathlib import Path
 
-from tests.servers.programs import START_TIMEOUT, find_program, free_port
+from tests.servers.programs import START_TIMEOUT, STOP_TIMEOUT, find_program, lasting_ports
 from tests.waiting import wait_until
 
 
 class Redis:
+    """Stopped and started, it keeps its port, and nothing else."""
+
     name = "Redis"
     variable = "REDIS_URL"
 
@@ -18,8 +20,9 @@ class Redis:
         """Start it unless it runs, and return its URL."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self._running():
-            port = str(free_port())
-            self._port_file.write_text(port)
+            if not self._port_file.exists():
+                self._port_file.write_text(str(*lasting_ports(1)))
+            port = self._port_file.read_text()
             options = ["--bind", "127.0.0.1", "--port", port, "--daemonize", "yes"]
             options += ["--save", "", "--appendonly", "no", "--logfile", "log"]
             subprocess.run([self.program, *options], cwd=self.directory, check=True)
@@ -29,6 +32,10 @@ class Redis:
     def stop(self) -> None:
         if self._running():
             self._ask("shutdown", "nosave")
+            wait_until(lambda: not self._running(), STOP_TIMEOUT, "Redis is stopped")
+
+    def flush(self) -> None:
+        self._ask("flushall")
 
     @property
     def _port_file(self) -> Path:

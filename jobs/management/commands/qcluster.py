@@ -1,3 +1,6 @@
+import logging
+import os
+from multiprocessing import Process, active_children
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -8,11 +11,29 @@ from django_q.scheduler import scheduler
 
 from jobs.schedules import set_aside_broken, synchronise
 
+logger = logging.getLogger(__name__)
+
 
 def careful_scheduler(*args: Any, **kwargs: Any) -> None:
     """django-q2's scheduler, without the rows at which it would give up on all others."""
     set_aside_broken()
     scheduler(*args, **kwargs)
+
+
+class CarefulSentinel(cluster.Sentinel):  # type: ignore[misc]
+    """The process that keeps the workers."""
+
+    def reincarnate(self, process: Process) -> None:
+        """Nothing must live on half: what is killed while it waits for a task takes the lock of the
+        queue with it, and no other process of this cluster would ever get one.
+        """
+        if process.exitcode is None or process.exitcode >= 0:
+            super().reincarnate(process)
+            return
+        logger.critical("A process of this qcluster was killed: it ends, to be started again whole")
+        for child in active_children():
+            child.kill()
+        os._exit(1)  # at once: an exit in order would wait for the queues
 
 
 class Command(QClusterCommand):  # type: ignore[misc]
@@ -26,5 +47,6 @@ class Command(QClusterCommand):  # type: ignore[misc]
         # django-q2 closes what is old around each task: none is, unless it is broken.
         connection.settings_dict |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
         cluster.scheduler = careful_scheduler
+        cluster.Sentinel = CarefulSentinel
         self.stdout.write("Running the periodic jobs; their runs are in the admin under Jobs.")
         super().handle(*args, **options)
