@@ -27,7 +27,9 @@ class _Log(pybreaker.CircuitBreakerListener):
 
 
 def _breaker() -> pybreaker.CircuitBreaker:
-    return pybreaker.CircuitBreaker(fail_max=1, reset_timeout=PAUSE, listeners=[_Log()])
+    return pybreaker.CircuitBreaker(
+        fail_max=1, reset_timeout=PAUSE, listeners=[_Log()], throw_new_error_on_trip=False
+    )
 
 
 _breakers: defaultdict[str, pybreaker.CircuitBreaker] = defaultdict(_breaker)
@@ -46,7 +48,7 @@ class _Guarded:
         try:
             breaker.call(connection.connect)
         except pybreaker.CircuitBreakerError as error:
-            raise RedisAwayError(f"Redis is away: {error.__cause__ or error}") from error
+            raise RedisAwayError("Redis is away") from error
 
 
 class _Tcp(_Guarded, Connection):

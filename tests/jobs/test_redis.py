@@ -30,7 +30,7 @@ def silent_port() -> Iterator[int]:
 def seconds_of_a_call(url: str) -> float:
     client = connect(url)
     began = time.monotonic()
-    with pytest.raises(RedisError, match="away"):
+    with pytest.raises(RedisError):
         client.get("a")
     client.close()
     return time.monotonic() - began
