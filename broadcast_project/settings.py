@@ -89,7 +89,11 @@ SSE_RING_SIZE: int = env.int("SSE_RING_SIZE", 10_000)
 SSE_RING_BYTES: int = env.int("SSE_RING_BYTES", 67_108_864)
 SSE_REPLAY_LIMIT: int = env.int("SSE_REPLAY_LIMIT", 10_000)
 SSE_TOKEN_SECONDS: int = env.int("SSE_TOKEN_SECONDS", 60)
-SSE_REGISTRY_BACKEND: str = env.str("SSE_REGISTRY_BACKEND", "connections.registry.DatabaseRegistry")
+REDIS_URL: str = env.str("REDIS_URL", "")
+SSE_REGISTRY_BACKEND: str = env.str(
+    "SSE_REGISTRY_BACKEND",
+    "connections.redis.RedisRegistry" if REDIS_URL else "connections.registry.DatabaseRegistry",
+)
 SSE_ALLOW_ORIGINS: list[str] = env.list("SSE_ALLOW_ORIGINS", [])
 SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT: timedelta = env.timedelta(
     "SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT", timedelta(minutes=30)
@@ -102,7 +106,6 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'db.sqlite3'}")
 }
 DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 6)
-REDIS_URL: str = env.str("REDIS_URL", "")
 QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 4)
 QCLUSTER_TIMEOUT: int = env.int("QCLUSTER_TIMEOUT", 3_600, validate=validate.Range(min=1))
 HTTPS: bool = env.bool("HTTPS", False)
