@@ -89,7 +89,7 @@ SSE_RING_SIZE: int = env.int("SSE_RING_SIZE", 10_000)
 SSE_RING_BYTES: int = env.int("SSE_RING_BYTES", 67_108_864)
 SSE_REPLAY_LIMIT: int = env.int("SSE_REPLAY_LIMIT", 10_000)
 SSE_TOKEN_SECONDS: int = env.int("SSE_TOKEN_SECONDS", 60)
-REDIS_URL: str = env.str("REDIS_URL", "")
+REDIS_URL: str = env.str("REDIS_URL", "", validate=validate.Regexp("(redis|rediss|unix)://|$"))
 SSE_REGISTRY_BACKEND: str = env.str(
     "SSE_REGISTRY_BACKEND",
     "connections.redis.RedisRegistry" if REDIS_URL else "connections.registry.DatabaseRegistry",
