@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME [--quick] [--postgres]`: a table, then one line of JSON.
+"""`python -m benchmarks NAME [--quick] [--postgres] [--redis]`: a table, then one line of JSON.
 
 A benchmark is a module with `run(quick)`. It gets a migrated database of its own, which is deleted
 afterwards; what the checkout has under `var/` is never touched.
@@ -17,7 +17,7 @@ import django
 from django.core.management import call_command
 
 from benchmarks.reports import Report
-from tests.servers import Postgres, temporary
+from tests.servers import Postgres, Redis, temporary
 
 NO_BENCHMARKS = {"__main__", "reports", "stock_settings"}
 
@@ -32,16 +32,19 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(set(names) - NO_BENCHMARKS))
     parser.add_argument("--quick", action="store_true", help="a tenth of the size")
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own")
+    parser.add_argument("--redis", action="store_true", help="with a Redis of its own")
     options = parser.parse_args()
-    with database(postgres=options.postgres):
+    cache = temporary(Redis) if options.redis else nullcontext("")
+    with cache as redis_url, database(postgres=options.postgres, redis_url=redis_url):
         report: Report = import_module(f"benchmarks.{options.name}").run(quick=options.quick)
         report.figures["database"] = "PostgreSQL" if options.postgres else "SQLite"
+        report.figures["cache"] = "Redis" if options.redis else "memory"
         print(report.table())
         print(report.json())
 
 
 @contextmanager
-def database(*, postgres: bool) -> Iterator[None]:
+def database(*, postgres: bool, redis_url: str) -> Iterator[None]:
     """Django with an empty database; the environment says which before settings are read."""
     server = temporary(Postgres) if postgres else nullcontext("")
     with tempfile.TemporaryDirectory(prefix="broadcast-benchmark-") as var, server as url:
@@ -53,7 +56,7 @@ def database(*, postgres: bool) -> Iterator[None]:
             "DEBUG": "false",
             "HTTPS": "false",
             "LOG_LEVEL": "WARNING",
-            "REDIS_URL": "",
+            "REDIS_URL": redis_url,
         }
         django.setup()
         call_command("migrate", verbosity=0)

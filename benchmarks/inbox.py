@@ -78,7 +78,8 @@ def import_advisories(count: int, packages: int) -> None:
             "aliases": [f"CVE-0000-{number}"],
             "fixed_in": ["1.0"],
             "severity": [],
-            "details": "A sentence of *usual* length about `something`. " * 12,
+            "details": f"Advisory {number}. "
+            + "A sentence of *usual* length about `something`. " * 12,
         }
         lines.append(json.dumps(advisory))
     file = io.BytesIO("\n".join(lines).encode())

@@ -11,6 +11,8 @@ from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy as _
 from environs import FileAwareEnv, validate
 
+from jobs import redis
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = FileAwareEnv(eager=False, strip_whitespace=True)
@@ -87,7 +89,11 @@ SSE_RING_SIZE: int = env.int("SSE_RING_SIZE", 10_000)
 SSE_RING_BYTES: int = env.int("SSE_RING_BYTES", 67_108_864)
 SSE_REPLAY_LIMIT: int = env.int("SSE_REPLAY_LIMIT", 10_000)
 SSE_TOKEN_SECONDS: int = env.int("SSE_TOKEN_SECONDS", 60)
-SSE_REGISTRY_BACKEND: str = env.str("SSE_REGISTRY_BACKEND", "connections.registry.DatabaseRegistry")
+REDIS_URL: str = env.str("REDIS_URL", "", validate=validate.Regexp("(redis|rediss|unix)://|$"))
+SSE_REGISTRY_BACKEND: str = env.str(
+    "SSE_REGISTRY_BACKEND",
+    "connections.redis.RedisRegistry" if REDIS_URL else "connections.registry.DatabaseRegistry",
+)
 SSE_ALLOW_ORIGINS: list[str] = env.list("SSE_ALLOW_ORIGINS", [])
 SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT: timedelta = env.timedelta(
     "SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT", timedelta(minutes=30)
@@ -100,7 +106,6 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'db.sqlite3'}")
 }
 DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 6)
-REDIS_URL: str = env.str("REDIS_URL", "")
 QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 4)
 QCLUSTER_TIMEOUT: int = env.int("QCLUSTER_TIMEOUT", 3_600, validate=validate.Range(min=1))
 HTTPS: bool = env.bool("HTTPS", False)
@@ -217,21 +222,18 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
 CACHES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-}
-CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    "default": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "OPTIONS": {"MAX_ENTRIES": 1_000},
+    }
 }
 if REDIS_URL:
     CACHES["default"] = {
         "BACKEND": "django_redis.cache.RedisCache",
         "LOCATION": REDIS_URL,
+        "KEY_PREFIX": "broadcast",
         # A cache that is away is an empty one, and nobody waits for it.
-        "OPTIONS": {"IGNORE_EXCEPTIONS": True, "SOCKET_CONNECT_TIMEOUT": 1, "SOCKET_TIMEOUT": 1},
-    }
-    CHANNEL_LAYERS["default"] = {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
-        "CONFIG": {"hosts": [REDIS_URL]},
+        "OPTIONS": {"IGNORE_EXCEPTIONS": True, "CONNECTION_POOL_KWARGS": redis.options(REDIS_URL)},
     }
 
 # django-eventstream: its seams, filled by the stream of this project

@@ -7,14 +7,17 @@ from broadcasts.models import Broadcast
 from outbox.models import Priority
 
 
-def message_of(broadcast: Broadcast) -> dict[str, Any]:
-    """JSON-ready; without what belongs to one person (`seen_at`, `read_at`)."""
+def message_of(broadcast: Broadcast, html: str | None = None) -> dict[str, Any]:
+    """JSON-ready; without what belongs to one person (`seen_at`, `read_at`).
+
+    `html` is the rendered content, for who has it already.
+    """
     return {
         "broadcast_id": broadcast.pk,
         "correlation_id": str(broadcast.correlation_id),
         "title": broadcast.title,
         "content": broadcast.content,
-        "html": broadcast.html,
+        "html": broadcast.html if html is None else html,
         "category": broadcast.category,
         "priority": Priority(broadcast.priority).name,
         "reference": broadcast.reference,

@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.metrics_core import Metric
 
+from broadcasts.contents import outcomes
 from broadcasts.models import Broadcast, Status
 from broadcasts.receipts import stamped
 from connections.hub import get_hub
@@ -28,3 +29,7 @@ def metrics() -> Iterator[Metric]:
     for stage, count in stamped.counts.items():
         receipts.add_metric([get_hub().node, stage], count)
     yield receipts
+    asked = Counter("broadcast_content_cache", "Contents asked for.", labels=["node", "outcome"])
+    for outcome, count in outcomes.items():
+        asked.add_metric([get_hub().node, outcome], count)
+    yield asked

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 from django.conf import settings
@@ -20,6 +20,7 @@ from django.db.models import Case, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from broadcasts.contents import forget
 from broadcasts.directory import (
     Person,
     UserServiceUnavailable,
@@ -447,6 +448,7 @@ def _finish(
             _emit_addressed(broadcast, event, data)
         else:
             _emit(broadcast, event, data)
+        transaction.on_commit(partial(forget, broadcast.content), robust=True)
 
 
 def _transition(

@@ -18,6 +18,7 @@ from rest_framework.views import APIView
 
 from connections.hub import get_hub
 from connections.models import Connection
+from connections.registry import get_registry
 from connections.serializers import (
     ConnectedSerializer,
     DisconnectSerializer,
@@ -50,9 +51,11 @@ class DisconnectView(APIView):
         """End one of your streams, on whichever process it is."""
         serializer = DisconnectSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        mine = Connection.objects.active().filter(user_id=request.user.pk or 0)
-        connection = get_object_or_404(mine, pk=serializer.validated_data["connection_id"])
-        disconnect(connection, "disconnected by its owner")
+        assert request.user.pk is not None
+        mine = Connection(serializer.validated_data["connection_id"], user_id=request.user.pk)
+        if not get_registry().holds(mine.user_id, mine.pk):
+            raise Http404
+        disconnect(mine, "disconnected by its owner")
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 

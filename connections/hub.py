@@ -273,12 +273,14 @@ class Hub(ListenerManager):  # type: ignore[misc]
             await self.flush()
 
     async def flush(self) -> None:
-        """Write receipts and ended connections, each as one batch."""
+        """Write receipts, new and ended connections, each as one batch."""
         deliveries, self.deliveries = self.deliveries, defaultdict(set)
         closed, self.closed = self.closed, {}
         if deliveries and not await self._quietly(_record, deliveries):
             for broadcast_id, user_ids in deliveries.items():
                 self.deliveries[broadcast_id] |= user_ids
+        if get_registry().unwritten:
+            await self._quietly(get_registry().flush)
         if closed and not await self._quietly(get_registry().unregister, closed):
             self.closed |= closed  # again with the next batch
 

@@ -7,6 +7,11 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 
+class NodeQuerySet(models.QuerySet["Node"]):
+    def living(self, since: datetime) -> "NodeQuerySet":
+        return self.filter(stopped_at=None, last_heartbeat__gte=since)
+
+
 class Node(models.Model):
     """A web process: it holds streams and says every heartbeat that it lives."""
 
@@ -14,6 +19,8 @@ class Node(models.Model):
     started_at = models.DateTimeField(_("started"), db_default=Now())
     last_heartbeat = models.DateTimeField(_("last heartbeat"), db_default=Now())
     stopped_at = models.DateTimeField(_("stopped"), null=True, blank=True)
+
+    objects = NodeQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("node")
@@ -35,6 +42,12 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
     def stale(self, since: datetime) -> "ConnectionQuerySet":
         """Active by their row, but without a heartbeat since then."""
         return self.active().filter(last_heartbeat__lt=since)
+
+    def end(self, reason: str) -> int:
+        """Of those that are active, how many."""
+        return self.active().update(
+            status=ConnectionStatus.INACTIVE, disconnected_at=Now(), reason=reason[:100]
+        )
 
 
 class Connection(models.Model):

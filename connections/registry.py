@@ -1,18 +1,20 @@
 """Who is connected where: a backend by dotted path (`SSE_REGISTRY_BACKEND`)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import cache
+from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
-from connections.models import Connection, ConnectionStatus, Node
-from connections.services import mark_inactive
+from connections.models import Connection, ConnectionQuerySet, ConnectionStatus, Node
 from jobs.leases import from_now
+
+T = TypeVar("T")
 
 
 class Registry(ABC):
@@ -44,6 +46,20 @@ class Registry(ABC):
     def stop(self, node: str) -> None:
         """The process has closed its streams and ends."""
 
+    @abstractmethod
+    def holds(self, user_id: int, connection_id: UUID) -> bool:
+        """Whether some node holds this stream of this person."""
+
+    @abstractmethod
+    def stale(self, since: datetime) -> ConnectionQuerySet:
+        """Rows that are active, but without a sign of life since then."""
+
+    unwritten: Sequence[Connection] = ()
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Write the rows of what is `unwritten`, for who does not on `register`."""
+
 
 class DatabaseRegistry(Registry):
     def start(self, node: str) -> None:
@@ -66,23 +82,26 @@ class DatabaseRegistry(Registry):
         for pk, reason in closed.items():
             by_reason.setdefault(reason, []).append(pk)
         for reason, ids in by_reason.items():
-            for chunk in _chunks(ids):
-                mark_inactive(chunk, reason)
+            for chunk in chunks(ids):
+                Connection.objects.filter(pk__in=chunk).end(reason)
 
     def heartbeat(self, node: str, streams: Collection[UUID]) -> None:
-        if not Node.objects.filter(name=node, stopped_at=None).update(last_heartbeat=Now()):
-            self._revive(node, streams)
+        self._beat(node, streams)
         Connection.objects.active().filter(node=node).update(last_heartbeat=Now())
 
+    def _beat(self, node: str, streams: Collection[UUID]) -> None:
+        if not Node.objects.filter(name=node, stopped_at=None).update(last_heartbeat=Now()):
+            self._revive(node, streams)
+
     def touch(self, streams: Collection[UUID]) -> None:
-        for ids in _chunks(streams):
+        for ids in chunks(streams):
             Connection.objects.filter(pk__in=ids).update(last_activity=Now())
 
     def _revive(self, node: str, streams: Collection[UUID]) -> None:
         """The sweep took the node for dead, because it could not reach the database."""
         alive = {"last_heartbeat": Now(), "stopped_at": None}
         Node.objects.update_or_create(name=node, defaults=alive)
-        for ids in _chunks(streams):
+        for ids in chunks(streams):
             Connection.objects.filter(pk__in=ids).update(
                 status=ConnectionStatus.ACTIVE, disconnected_at=None, reason=""
             )
@@ -92,13 +111,21 @@ class DatabaseRegistry(Registry):
         Node.objects.filter(name=node).update(stopped_at=Now())
 
     def _over(self, node: str, reason: str) -> None:
-        Connection.objects.active().filter(node=node).update(
-            status=ConnectionStatus.INACTIVE, disconnected_at=Now(), reason=reason
-        )
+        Connection.objects.filter(node=node).end(reason)
+
+    def holds(self, user_id: int, connection_id: UUID) -> bool:
+        return Connection.objects.active().filter(pk=connection_id, user_id=user_id).exists()
+
+    def stale(self, since: datetime) -> ConnectionQuerySet:
+        return Connection.objects.stale(since)
+
+    def flush(self) -> None:
+        """Nothing: each row was written when it was registered."""
 
 
-def _chunks(ids: Collection[UUID]) -> Iterator[list[UUID]]:
-    remaining = list(ids)
+def chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """At most a thousand at a time, as a statement takes them."""
+    remaining = list(items)
     for start in range(0, len(remaining), 1_000):
         yield remaining[start : start + 1_000]
 

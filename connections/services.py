@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from connections.models import Connection, ConnectionStatus, Node
+from connections.registry import get_registry
 from jobs import clock
 from jobs.leases import fenced
 from jobs.progress import advance, expect, track
@@ -40,11 +41,7 @@ def disconnect_people(user_ids: Collection[int], *, reason: str, reconnect: bool
 
 def mark_inactive(ids: Collection[UUID], reason: str) -> int:
     """In the registry; the streams themselves are ended by who holds them."""
-    return (
-        Connection.objects.active()
-        .filter(pk__in=ids)
-        .update(status=ConnectionStatus.INACTIVE, disconnected_at=Now(), reason=reason[:100])
-    )
+    return Connection.objects.filter(pk__in=ids).end(reason)
 
 
 def sweep_stale() -> int:
@@ -53,12 +50,8 @@ def sweep_stale() -> int:
     A living node is told to close the stream; the rows of a dead one are marked INACTIVE.
     """
     since = clock.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
-    stale = list(Connection.objects.stale(since))
-    living = set(
-        Node.objects.filter(stopped_at=None, last_heartbeat__gte=since).values_list(
-            "name", flat=True
-        )
-    )
+    stale = list(get_registry().stale(since))
+    living = set(Node.objects.living(since).values_list("name", flat=True))
     for connection in track(stale):
         if connection.node in living:
             disconnect(connection, "stale", reconnect=True)

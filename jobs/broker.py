@@ -8,10 +8,12 @@ from django.utils.functional import cached_property
 from django_q.brokers.orm import ORM
 from redis import Redis, RedisError
 
+from jobs.redis import connect
+
 logger = logging.getLogger(__name__)
 
 WAIT = 1  # seconds that Redis holds an empty answer
-TIMEOUT = 5.0  # seconds for Redis to connect or answer
+TIMEOUT = WAIT + 1.0  # seconds for Redis to answer
 
 
 class RedisBroker(ORM):  # type: ignore[misc]
@@ -64,6 +66,4 @@ class RedisBroker(ORM):  # type: ignore[misc]
 
     @cached_property
     def redis(self) -> Redis:
-        return Redis.from_url(
-            settings.REDIS_URL, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        )
+        return connect(settings.REDIS_URL, TIMEOUT)

@@ -91,6 +91,16 @@ def redis_url() -> Iterator[str]:
             skip_or_fail(missing)
 
 
+@pytest.fixture
+def redis_server() -> Iterator[servers.Redis]:
+    """One to stop and start; it comes back empty, at its address."""
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(servers.running(servers.Redis))
+        except servers.MissingError as missing:
+            skip_or_fail(missing)
+
+
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[servers.Kafka]:
     """A broker of this run's own; a test that stops it starts it again."""

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -21,6 +21,7 @@ from rest_framework.utils.urls import replace_query_param
 from rest_framework.views import APIView
 
 from broadcasts.api.fields import LARGEST_ID, PRIORITIES
+from broadcasts.contents import rendered
 from broadcasts.messages import message_of
 from broadcasts.models import Broadcast
 from broadcasts.receipts import dismiss, inbox_of, mark_all_read, mark_read, mark_seen
@@ -160,9 +161,11 @@ def in_order(inbox: Rows) -> Rows:
     return inbox.order_by(is_read, "-activated_at", "-id")
 
 
-def shown(broadcast: Any) -> dict[str, Any]:
-    stamps = {"seen_at": broadcast.seen_at, "read_at": broadcast.read_at}
-    return message_of(cast(Broadcast, broadcast)) | stamps
+def shown(page: list[Any]) -> Iterator[dict[str, Any]]:
+    html = rendered(broadcast.content for broadcast in page)
+    for broadcast in page:
+        stamps = {"seen_at": broadcast.seen_at, "read_at": broadcast.read_at}
+        yield message_of(cast(Broadcast, broadcast), html[broadcast.content]) | stamps
 
 
 def unread_of(inbox: Rows) -> int:
@@ -203,7 +206,7 @@ class Inbox(APIView):
         following = str(Cursor.of(page[-1])) if len(rows) > limit else None
         return Response(
             {
-                "results": [shown(broadcast) for broadcast in page],
+                "results": list(shown(page)),
                 "next": following and _address_of(request, following),
                 "unread": unread_of(inbox),
                 "position": position,

@@ -90,6 +90,16 @@ def test_disconnecting_twice_is_a_message(console):
     assert not closes()
 
 
+def test_an_open_stream_has_the_heartbeat_of_its_node(console):
+    long_ago = timezone.now() - timedelta(hours=1)
+    Node.objects.create(name="web-1")
+    for status in ConnectionStatus.values:
+        connected(last_heartbeat=long_ago, status=status)
+    active, over = rows(console.get(CONNECTIONS))
+    assert active.heartbeat_at > long_ago
+    assert over.heartbeat_at == long_ago
+
+
 def test_a_node_lives_as_long_as_its_heartbeat_is_fresh(console):
     now = timezone.now()
     Node.objects.create(name="living", last_heartbeat=now)

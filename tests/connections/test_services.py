@@ -8,8 +8,7 @@ from django.utils import timezone
 
 from broadcasts.models import Product
 from connections.models import Connection, ConnectionStatus, Node
-from connections.registry import DatabaseRegistry
-from connections.services import CLOSE, close_idle, disconnect, purge_inactive, sweep_stale
+from connections.services import CLOSE, disconnect, purge_inactive, sweep_stale
 from outbox.models import Event
 
 pytestmark = pytest.mark.django_db
@@ -160,62 +159,3 @@ def test_saving_a_person_otherwise_cuts_nothing(user: User) -> None:
     user.first_name = "Ada"
     user.save()
     assert not Event.objects.exists()
-
-
-def test_registering_counts_the_others_that_are_alive(user: User) -> None:
-    connect(user, quiet_for=61)
-    connect(user)
-    connect(User.objects.create_user("other"))
-    registry = DatabaseRegistry()
-    assert registry.register(Connection(user_id=user.pk, node="a")) == 1
-
-
-def test_a_node_that_restarts_ends_what_it_held_before(user: User) -> None:
-    mine, other = connect(user, node="a"), connect(user, node="b")
-    DatabaseRegistry().start("a")
-    assert list(Connection.objects.active()) == [other]
-    mine.refresh_from_db()
-    assert mine.reason == "node restarted"
-
-
-def test_a_heartbeat_is_two_statements(user: User, django_assert_num_queries: Any) -> None:
-    live("a", quiet_for=50)
-    for _ in range(20):
-        connect(user, quiet_for=50)
-    with django_assert_num_queries(2):
-        DatabaseRegistry().heartbeat("a", [])
-    recent = timezone.now() - timedelta(seconds=5)
-    assert Connection.objects.filter(last_heartbeat__gte=recent).count() == 20
-
-
-def test_what_no_process_holds_is_closed_though_its_node_lives(user: User) -> None:
-    long_ago = timezone.now() - timedelta(minutes=31)
-    live("a")
-    held, leaked = (connect(user, node="a", last_activity=long_ago) for _ in range(2))
-    DatabaseRegistry().touch([held.pk])
-    DatabaseRegistry().heartbeat("a", [held.pk])
-    assert sweep_stale() == 0
-    assert close_idle() == 1
-    assert list(Connection.objects.active()) == [held]
-    leaked.refresh_from_db()
-    assert leaked.reason == "idle"
-
-
-def test_a_node_that_was_taken_for_dead_puts_its_open_streams_right(user: User) -> None:
-    node = live("a", quiet_for=61)
-    still_open = connect(user, quiet_for=61)
-    connect(user, quiet_for=61)  # ended meanwhile
-    sweep_stale()
-    DatabaseRegistry().heartbeat("a", [still_open.pk])
-    assert list(Connection.objects.active()) == [still_open]
-    node.refresh_from_db()
-    assert node.stopped_at is None
-
-
-def test_ended_connections_are_unregistered_in_one_statement_a_reason(
-    user: User, django_assert_num_queries: Any
-) -> None:
-    rows = [connect(user) for _ in range(20)]
-    with django_assert_num_queries(1):
-        DatabaseRegistry().unregister({row.pk: "client disconnected" for row in rows})
-    assert not Connection.objects.active().exists()

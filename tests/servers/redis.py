@@ -1,7 +1,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.servers.programs import START_TIMEOUT, STOP_TIMEOUT, find_program, lasting_ports
+from tests.servers.programs import START_TIMEOUT, STOP_TIMEOUT, find_program, is_free, lasting_ports
 from tests.waiting import wait_until
 
 
@@ -20,9 +20,7 @@ class Redis:
         """Start it unless it runs, and return its URL."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if not self._running():
-            if not self._port_file.exists():
-                self._port_file.write_text(str(*lasting_ports(1)))
-            port = self._port_file.read_text()
+            port = self._port()
             options = ["--bind", "127.0.0.1", "--port", port, "--daemonize", "yes"]
             options += ["--save", "", "--appendonly", "no", "--logfile", "log"]
             subprocess.run([self.program, *options], cwd=self.directory, check=True)
@@ -32,10 +30,17 @@ class Redis:
     def stop(self) -> None:
         if self._running():
             self._ask("shutdown", "nosave")
-            wait_until(lambda: not self._running(), STOP_TIMEOUT, "Redis is stopped")
+            wait_until(lambda: not self._running(), STOP_TIMEOUT, "Redis ends")
 
     def flush(self) -> None:
         self._ask("flushall")
+
+    def _port(self) -> str:
+        """The one that it had, unless that is another's now."""
+        file = self._port_file
+        if not file.exists() or not is_free(int(file.read_text())):
+            file.write_text(str(lasting_ports(1)[0]))
+        return file.read_text()
 
     @property
     def _port_file(self) -> Path:
