@@ -42,16 +42,17 @@ def is_proxied(headers: dict[bytes, str]) -> bool:
 
 
 def is_signed(headers: dict[bytes, str]) -> bool:
+    if not is_proxied(headers):
+        return False
     key = settings.GRIP_KEY
     secret = b64decode(key[7:]) if key.startswith("base64:") else key.encode()
-    return bool(validate_sig(headers.get(b"grip-sig", ""), secret))
+    return bool(validate_sig(headers[b"grip-sig"], secret))
 
 
 def published() -> int:
     """The position up to which proxies have been told, or are being told at this moment."""
-    row = RelayLease.objects.filter(name=NAME, token__gt=0).values_list("position", flat=True)
-    position = row.first()
-    return get_log().head() if position is None else position
+    row = RelayLease.objects.filter(name=NAME).values_list("position", flat=True)
+    return row.first() or get_log().head()  # there was no publisher yet
 
 
 def mark(channel: str) -> str:

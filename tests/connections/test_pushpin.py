@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -17,7 +18,7 @@ import pytest
 from tests.conftest import NewPushpin, Spawn
 from tests.connections.test_streams_live import Site, has, messages, together
 from tests.processes import Environment
-from tests.servers import Pushpin
+from tests.servers import Kafka, Pushpin
 from tests.servers.pushpin import KEY
 from tests.sse import Client, token_of
 
@@ -130,6 +131,37 @@ def test_what_was_sent_while_a_client_was_away_is_in_its_stream_when_it_is_back(
     assert [c.data["recovered"] for c in client.of("CONNECTED")] == [False, True]
 
 
+def test_kafka_as_the_log_changes_nothing(site: ProxiedSite, kafka: Kafka) -> None:
+    site.env["KAFKA_BOOTSTRAP_SERVERS"] = kafka.url
+    site.env["KAFKA_TOPIC_PREFIX"] = f"{uuid.uuid4().hex}."
+    site.web()
+    site.relay()
+    clients = [site.client(pk) for pk in site.people(2)]
+
+    async def follow() -> list[int]:
+        async with following(*clients):
+            sent = await asyncio.to_thread(lambda: site.send(20))
+            await until(lambda: all(len(messages(client)) >= 20 for client in clients))
+            return sent
+
+    sent = asyncio.run(asyncio.wait_for(follow(), 120))
+    assert [messages(client) for client in clients] == [sent, sent]
+
+
+def test_the_proxy_keeps_streams_alive_and_web_resets_who_has_an_unknown_position(
+    site: ProxiedSite,
+) -> None:
+    site.web(SSE_HEARTBEAT="1")
+    (one,) = site.people(1)
+    client = site.client(one)
+    client.last_id = "1000000"
+    asyncio.run(together(client.follow(has("HEARTBEAT", 2))))
+    assert [received.event for received in client.received] == [
+        "CONNECTED", "RESET", "HEARTBEAT", "HEARTBEAT",
+    ]  # fmt: skip
+    assert client.of("HEARTBEAT")[0].data == {"timestamp": None}
+
+
 def test_a_publisher_that_is_killed_costs_nobody_a_message(site: ProxiedSite) -> None:
     site.web()
     relay = site.relay()
@@ -154,19 +186,19 @@ def test_a_publisher_that_is_killed_costs_nobody_a_message(site: ProxiedSite) ->
 
     def send_all() -> list[int]:
         sent: list[int] = []
-        for _ in range(5):
-            sent += site.send(36)
+        for _ in range(4):
+            sent += site.send(46)
             sent += site.send(2, audience="ROLE", targets=["Crew", "Watch"])
             sent += site.send(2, audience="SELECTED", targets=[str(people[0])])
         return sent
 
     def expected(client: Client) -> int:
-        return 200 if client is clients[0] else 180
+        return 200 if client is clients[0] else 184
 
     sent = asyncio.run(asyncio.wait_for(follow(), 240))
     assert len(sent) == 200
     assert messages(clients[0]) == sent
-    assert all(len(messages(client)) == 180 for client in clients[1:])
+    assert all(len(messages(client)) == 184 for client in clients[1:])
     for client in clients:
         assert ids(client) == sorted(set(ids(client)))
         assert client.connects == 1
