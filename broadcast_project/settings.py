@@ -99,7 +99,9 @@ SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT: timedelta = env.timedelta(
     "SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT", timedelta(minutes=30)
 )
 CONNECTION_RETENTION_DAYS: int = env.int("CONNECTION_RETENTION_DAYS", 3)
-GRIP_URL: str = env.str("GRIP_URL", "")
+GRIP_URLS: list[str] = env.list("GRIP_URL", [])
+GRIP_KEY: str = env.str("GRIP_KEY", "changeme")
+GRIP_MAX_CHANNELS: int = env.int("GRIP_MAX_CHANNELS", 20)
 
 # Servers
 DATABASES: dict[str, dict[str, Any]] = {
@@ -240,8 +242,6 @@ if REDIS_URL:
 EVENTSTREAM_CHANNELMANAGER_CLASS = "connections.channels.ChannelManager"
 SSE_USER_CHANNELS = "broadcasts.directory.channels_of"
 EVENTSTREAM_STORAGE_CLASS = "connections.channels.LogStorage"
-if GRIP_URL:
-    GRIP_PROXIES = [{"control_uri": GRIP_URL}]
 
 Q_CLUSTER: dict[str, Any] = {
     "name": "broadcast",
@@ -309,7 +309,8 @@ LOGGING: dict[str, Any] = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     # Four lines for each tick of each job would hide the rest; what jobs do stands in their runs.
-    "loggers": {"django-q": {"level": "WARNING"}},
+    # Nor is a line wanted for each request to a proxy or to the directory.
+    "loggers": {"django-q": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
 }
 
 UNFOLD: dict[str, Any] = {

@@ -7,22 +7,23 @@ import logging
 import random
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.auth.models import AbstractUser, User
+from django.core.signing import BadSignature
 from django.http import HttpRequest, parse_cookie
 
+from connections import grip
 from connections.channels import channels_of
-from connections.grip import grip_response, is_proxied
 from connections.hub import Hub, get_hub
 from connections.models import Connection
 from connections.registry import get_registry
@@ -117,12 +118,21 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             )
         hub = get_hub()
         self.refuse_when_full(hub)
-        _limit.check(self.address)
+        proxied = grip.is_proxied(self.headers)
+        held = self.scope.get("url_route", {}).get("kwargs", {}).get("held")
+        if (proxied or held) and not grip.is_signed(self.headers):
+            raise Refusal(
+                HTTPStatus.FORBIDDEN,
+                "invalid_grip_signature",
+                "The signature of the proxy is not by GRIP_KEY, or has expired.",
+            )
+        if not proxied:  # else the address is the proxy's
+            _limit.check(self.address)
         after = self.last_event_id()
-        if is_proxied(self.headers):
-            await self.hand_over(hub)
-            return
         await hub.start()
+        if held:
+            await self.go_on(hub, held)
+            return
         if after is not None and after > hub.head and after > await hub.in_database(self.head):
             after = GONE
         if self.scope["method"] == "HEAD":
@@ -130,7 +140,8 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             await self.start(HTTPStatus.OK, self.stream_headers())
             await self.write(b"", more=False)
             return
-        await self.stream(hub, after)
+        if not (proxied and await self.hand_over(hub, after)):
+            await self.stream(hub, after)
 
     async def stream(self, hub: Hub, after: int | None) -> None:
         asked_at = hub.head
@@ -149,7 +160,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
                 stream.reason = "connection limit"
                 await self.write(limit_reached(), more=False)
                 return
-            await self.write(self.connected(hub, stream, recovered=recovered))
+            await self.write(connected(hub, stream.id, position, hub.head, recovered=recovered))
             if after is not None and not recovered:
                 stream.reset()
             await stream.run(self.write)
@@ -168,17 +179,55 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             return True
         return await hub.in_database(get_log().replay, BROADCASTS, after, 1) is not None
 
-    def connected(self, hub: Hub, stream: Stream, *, recovered: bool) -> bytes:
-        # The id is where the replay starts, not where live began: a client that is cut in the
-        # middle of the replay asks again for the rest.
-        data = {
-            "connection_id": str(stream.id),
-            "node": hub.node,
-            "recovered": recovered,
-            "position": hub.head,
-        }
-        retry = f"retry: {random.randint(*RETRY_SPREAD)}\n".encode()  # noqa: S311 (jitter)
-        return retry + encode("CONNECTED", data, stream.position)
+    # Streams that a proxy holds
+
+    async def hand_over(self, hub: Hub, after: int | None) -> bool:
+        """Have the proxy hold the stream, and say what was missed; False if it cannot hold it."""
+        # Asked before the channels: if these change meanwhile, the proxy is told after it.
+        told = await hub.in_database(grip.published)
+        user, channels = await hub.in_database(self.identify)
+        if len(channels) >= settings.GRIP_MAX_CHANNELS:
+            return False
+        recovered = after is not None and await self.can_replay(hub, after)
+        position = after if after is not None and recovered else told
+        link = grip.Link(user.pk, str(uuid4()), told, position)
+        body = connected(hub, link.connection_id, position, told, recovered=recovered)
+        if after is not None and not recovered:
+            body += grip.reset(position)
+        page = await grip.missed(hub, channels, link, told)
+        if page is None or len(page.body) > grip.FIRST_PAGE_BYTES:
+            page = grip.Page(b"", position, whole=False)
+        link = replace(link, position=page.position)
+        held = grip.hold(channels, link, whole=page.whole)
+        await self.answer_proxy(body + page.body, held)
+        return True
+
+    async def go_on(self, hub: Hub, held: str) -> None:
+        """The proxy asks for what a stream that it holds has missed."""
+        try:
+            link = grip.moved_on(grip.Link.read(held), self.headers)
+        except BadSignature as error:
+            raise unauthorized("invalid_token", "The link is not one of ours.") from error
+        told = await hub.in_database(grip.published)
+        channels = await hub.in_database(grip.channels_of_holder, link)
+        if channels is None or len(channels) >= settings.GRIP_MAX_CHANNELS:
+            await self.answer_proxy(b"", {})  # it ends; who comes back is told why
+            return
+        page = await grip.missed(hub, channels, link, told)
+        if page is None:
+            position = max(told, link.position)
+            page = grip.Page(grip.reset(position), position)
+        link = replace(link, position=page.position)
+        if page.closed:  # an answer without a link ends the stream
+            await self.answer_proxy(page.body + grip.farewell(page.closed), {})
+        elif page.whole:
+            await self.answer_proxy(page.body, grip.hold(channels, link))
+        else:
+            await self.answer_proxy(page.body, grip.ask_again(link))
+
+    async def answer_proxy(self, body: bytes, instructions: dict[str, str]) -> None:
+        await self.start(HTTPStatus.OK, self.stream_headers() | instructions)
+        await self.write(body, more=False)
 
     # Who asks for what, in a thread of the database
 
@@ -272,11 +321,6 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             headers["Access-Control-Allow-Credentials"] = "true"
         return headers
 
-    async def hand_over(self, hub: Hub) -> None:
-        status, headers, body = await hub.in_database(grip_response, self.scope, self.identify)
-        await self.start(HTTPStatus(status), headers)
-        await self.write(body, more=False)
-
     async def start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
         self.started = True
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -286,6 +330,21 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def write(self, body: bytes, *, more: bool = True) -> None:
         await self.base_send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+def connected(
+    hub: Hub, connection_id: UUID | str, position: int, head: int, *, recovered: bool
+) -> bytes:
+    # The id is where the replay starts, not where live began: a client that is cut in the
+    # middle of the replay asks again for the rest.
+    data = {
+        "connection_id": str(connection_id),
+        "node": hub.node,
+        "recovered": recovered,
+        "position": head,
+    }
+    retry = f"retry: {random.randint(*RETRY_SPREAD)}\n".encode()  # noqa: S311 (jitter)
+    return retry + encode("CONNECTED", data, position)
 
 
 def unauthorized(code: str, message: str) -> Refusal:

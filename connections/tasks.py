@@ -1,7 +1,13 @@
 """The clock of connections."""
 
+from django.conf import settings
+
+from connections.publisher import GripPublisher
 from connections.services import close_idle, purge_inactive, sweep_stale
-from jobs.registry import periodic
+from jobs.registry import periodic, worker
+
+if settings.GRIP_URLS:
+    worker("GRIP_PUBLISHER")(GripPublisher)
 
 
 @periodic("STALE_CONNECTION_CLEANUP", every="60s", at_least="55s", at_most="59s")

@@ -7,27 +7,25 @@ mark: the same events go out again with the same positions, and readers drop wha
 
 import json
 import logging
-import os
-import secrets
 import traceback
 from collections.abc import Sequence
 from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
+from django.db.models import F
 from django.db.models.functions import Now
 
 from jobs import clock
 from jobs.wake import notify
+from outbox.leases import STAND_BY, Fenced, Leader
 from outbox.logs import EventLog, LogUnavailable, get_log
-from outbox.models import DeadLetter, Event, RelayLease
+from outbox.models import DeadLetter, Event
 from outbox.signals import event_parked
 
 logger = logging.getLogger(__name__)
 
 NAME = "relay"
-STAND_BY = 1.0  # seconds between looks at a lease that somebody else holds
 FALLBACK_POLL = 2.0  # seconds; a commit wakes the relay sooner
 BATCHES_A_STEP = 10  # then SIGTERM is looked for, however long the backlog
 
@@ -41,15 +39,10 @@ NUMBER = {
 }
 
 
-class Fenced(Exception):
-    """Another relay has taken the lead."""
-
-
-class Relay:
+class Relay(Leader):
     def __init__(self, log: EventLog | None = None) -> None:
+        super().__init__(NAME)
         self.log = log or get_log()
-        self.holder = f"{settings.NODE_NAME}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.token = 0
         self.settled = False  # whether all positions that were given are known to be published
 
     def step(self) -> float:
@@ -73,29 +66,10 @@ class Relay:
 
     def lead(self) -> bool:
         """Take, keep or fail to get the lease, by the clock of the database."""
-        until = ExpressionWrapper(
-            Now() + Value(timedelta(seconds=settings.OUTBOX_LEASE_SECONDS)),
-            output_field=DateTimeField(),
-        )
-        lease = RelayLease.objects.filter(name=NAME)
-        if self.token and lease.filter(token=self.token).update(until=until):
-            return True
-        RelayLease.objects.get_or_create(name=NAME)
-        free = lease.filter(Q(until=None) | Q(until__lt=Now()))
-        taken = free.update(holder=self.holder, since=Now(), until=until, token=F("token") + 1)
-        if not taken:
-            self.token = 0
-            return False
-        mine = lease.filter(holder=self.holder).values_list("token", flat=True)
-        self.token = mine.first() or 0  # none: somebody took it while this process slept
-        self.settled = False
-        logger.info("Relay %s leads with token %s", self.holder, self.token)
-        return bool(self.token)
-
-    def resign(self) -> None:
-        """Let the next relay lead at once instead of after the lease has run out."""
-        RelayLease.objects.filter(name=NAME, token=self.token).update(until=None, holder="")
-        self.token = 0
+        before = self.token
+        if leads := super().lead():
+            self.settled &= self.token == before
+        return leads
 
     def publish_batch(self) -> int:
         """Publish one batch; how many events were handled. Raises `Fenced`, `LogUnavailable`."""
@@ -179,10 +153,9 @@ class Relay:
         self._allocate(0)
 
     def _allocate(self, count: int) -> int:
-        lease = RelayLease.objects.filter(name=NAME, token=self.token)
-        if not lease.update(position=F("position") + count):
+        if not self.row.update(position=F("position") + count):
             raise Fenced(self.holder)
-        return lease.values_list("position", flat=True).get() - count + 1
+        return self.row.values_list("position", flat=True).get() - count + 1
 
     def _mark(self, events: Sequence[Event], failures: dict[int, Exception]) -> None:
         published = [event.pk for event in events if event.pk not in failures]

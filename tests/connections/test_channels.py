@@ -1,9 +1,7 @@
 """django-eventstream's seams, used through its own functions."""
 
-import time
 from typing import Any
 
-import jwt
 import pytest
 from django.contrib.auth.models import AnonymousUser, Group, User
 from django.db import transaction
@@ -11,12 +9,9 @@ from django.test import RequestFactory
 from django_eventstream.storage import EventDoesNotExist
 from django_eventstream.utils import get_channelmanager, get_storage
 
-from connections.channels import ChannelManager, LogStorage, channels_of
-from connections.grip import grip_response, is_proxied
+from connections.channels import ChannelManager, LogStorage
 from outbox.relay import Relay
 from outbox.services import emit
-
-KEY = "a key of at least thirty-two bytes"
 
 pytestmark = pytest.mark.django_db
 
@@ -77,24 +72,3 @@ def test_a_position_from_the_future_does_not_exist() -> None:
 def test_who_would_write_past_the_outbox_is_told_the_door() -> None:
     with pytest.raises(NotImplementedError, match="emit"):
         LogStorage().append_event("all", "MESSAGE", {})
-
-
-def test_a_request_of_a_grip_proxy_is_answered_with_what_to_hold(user: User, settings: Any) -> None:
-    settings.SECRET_KEY = KEY
-    settings.GRIP_URL = "http://127.0.0.1:5561"
-    settings.GRIP_PROXIES = [{"control_uri": settings.GRIP_URL, "key": KEY}]
-    signature = jwt.encode({"iss": "proxy", "exp": int(time.time()) + 60}, KEY, "HS256")
-    headers = {b"grip-sig": signature}
-    assert is_proxied(headers)
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/api/user/sse/connect",
-        "query_string": b"",
-        "headers": [(name, value.encode()) for name, value in headers.items()],
-    }
-    status, answer, body = grip_response(scope, lambda: (user, channels_of(user)))
-    assert status == 200
-    assert answer["Grip-Hold"] == "stream"
-    assert "events-all" in answer["Grip-Channel"]
-    assert b"stream-open" in body

@@ -9,9 +9,10 @@ from django.db.models.functions import Now
 from django.test import override_settings
 from django.utils import timezone
 
+from outbox.leases import Fenced
 from outbox.logs import DatabaseLog, LogUnavailable, get_log
 from outbox.models import DeadLetter, Event, Priority, RelayLease
-from outbox.relay import Fenced, Relay
+from outbox.relay import Relay
 from outbox.services import emit
 from outbox.signals import event_parked
 from tests.outbox.twins import RecordingLog

@@ -16,6 +16,7 @@ logdir={directory}
 [proxy]
 routesfile=routes
 debug=true
+sig_key={key}
 zurl_out_specs=ipc://{{rundir}}/zurl-in
 zurl_out_stream_specs=ipc://{{rundir}}/zurl-in-stream
 zurl_in_specs=ipc://{{rundir}}/zurl-out
@@ -27,6 +28,9 @@ command_spec=ipc://{{rundir}}/command
 push_in_http_addr=127.0.0.1
 push_in_http_port={control}
 """
+
+
+KEY = "the key by which a proxy of a test signs"
 
 
 class Pushpin:
@@ -47,7 +51,7 @@ class Pushpin:
         self.directory.mkdir(parents=True, exist_ok=True)
         config = self.directory / "pushpin.conf"
         ports = {"http": self.http, "control": self.control, "push": self.push}
-        config.write_text(CONFIG.format(directory=self.directory, **ports))
+        config.write_text(CONFIG.format(directory=self.directory, key=KEY, **ports))
         (self.directory / "routes").write_text(f"* 127.0.0.1:{self.backend_port}\n")
         self.runner.start([str(self.program), f"--config={config}", "--merge-output"])
         self.runner.wait_until(lambda: answers(self.url) and not is_free(self.http))
