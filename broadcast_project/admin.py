@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from django_q.admin import FailAdmin, QueueAdmin, ScheduleAdmin, TaskAdmin
+from django_q.admin import FailAdmin, QueueAdmin, ScheduleAdmin
 from django_q.models import Failure, OrmQ, Schedule, Success
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -51,14 +51,9 @@ class GroupAdmin(DjangoGroupAdmin, ModelAdmin):
 
 @admin.register(Schedule)
 class JobScheduleAdmin(ScheduleAdmin, ModelAdmin):
-    list_display = ("name", "func", "schedule_type", "next_run", "get_last_run", "get_success")
+    list_display = ("name", "func", "schedule_type", "next_run")
     list_display_links = ("name",)
     ordering = ("name",)
-
-
-@admin.register(Success)
-class JobSuccessAdmin(TaskAdmin, ModelAdmin):
-    show_full_result_count = False
 
 
 @admin.register(Failure)

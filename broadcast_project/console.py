@@ -58,7 +58,6 @@ SIDEBAR = [
             ("jobs.run", _("Runs"), "history"),
             ("operations.alert", _("Alerts"), "notification_important"),
             ("django_q.schedule", _("Schedules"), "schedule"),
-            ("django_q.success", _("Successful tasks"), "task_alt"),
             ("django_q.failure", _("Failed tasks"), "error"),
             ("django_q.ormq", _("Queue"), "queue"),
         ],

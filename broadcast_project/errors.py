@@ -18,6 +18,7 @@ from rest_framework.views import set_rollback
 from broadcasts.directory import UserServiceUnavailable
 from broadcasts.receipts import NotInInbox
 from broadcasts.services import InvalidTransition
+from jobs.execution import JobBusy
 from outbox.deadletters import NotRedrivable
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(413, "too_large", _("The body is too large. Send less at once."))
         case InvalidTransition():
             return Problem(409, "invalid_transition", str(error))
+        case JobBusy():
+            return Problem(503, "busy", str(error), headers=RETRY_AFTER)
         case NotRedrivable():
             return Problem(409, "not_redrivable", str(error))
         case _:

@@ -5,7 +5,7 @@ that finishes late cannot undo a cancel, and two processes cannot both send.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -316,7 +316,7 @@ def activate_due(*, only_small: bool = False) -> int:
             left = _activate_together(together)
         except Exception:  # that of one: each alone, so that it does not stop the others
             logger.exception("%s broadcasts could not be activated together", len(left))
-        _activate_each(left, only_small=only_small)
+        _activate_each(left, Broadcast.objects.due, only_small=only_small)
         advance(len(together))
     return len(pks)
 
@@ -324,7 +324,7 @@ def activate_due(*, only_small: bool = False) -> int:
 def resume() -> int:
     """Everything that was left in preparation, the most urgent first; how many were looked at."""
     pks = _most_urgent_first(Broadcast.objects.resumable(clock.now()))
-    _activate_each(track(pks), only_small=False)
+    _activate_each(track(pks), Broadcast.objects.resumable, only_small=False)
     return len(pks)
 
 
@@ -333,10 +333,12 @@ def _most_urgent_first(waiting: BroadcastQuerySet) -> list[int]:
     return list(ordered.values_list("pk", flat=True))
 
 
-def _activate_each(pks: Iterable[int], *, only_small: bool) -> None:
+def _activate_each(
+    pks: Iterable[int], waiting: Callable[[datetime], BroadcastQuerySet], *, only_small: bool
+) -> None:
     """One at a time, fresh: targets may be many, and others work on the same rows."""
     for pk in pks:
-        if broadcast := Broadcast.objects.filter(pk=pk).first():
+        if broadcast := waiting(clock.now()).filter(pk=pk).first():
             activate(broadcast, only_small=only_small)
 
 
@@ -352,7 +354,9 @@ def _activate_together(pks: list[int]) -> list[int]:
     rest = set(left.values_list("pk", flat=True))
     if people:
         with transaction.atomic():
-            mine = due.filter(pk__in=people).select_for_update(skip_locked=True)
+            now = clock.now()  # the directory may have taken long: what is over by now is ended
+            mine = due.exclude(expires_at__lte=now).filter(pk__in=people)
+            mine = mine.select_for_update(skip_locked=True)
             _publish_together(sorted(mine, key=lambda b: pks.index(b.pk)), people)
     return [pk for pk in pks if pk in rest]
 

@@ -54,7 +54,8 @@ def sweep_stale() -> int:
     living = set(Node.objects.living(since).values_list("name", flat=True))
     for connection in track(stale):
         if connection.node in living:
-            disconnect(connection, "stale", reconnect=True)
+            with fenced():
+                disconnect(connection, "stale", reconnect=True)
     mark_inactive([c.pk for c in stale if c.node not in living], "node died")
     Node.objects.filter(stopped_at=None, last_heartbeat__lt=since).update(stopped_at=Now())
     return len(stale)
@@ -68,7 +69,8 @@ def close_idle() -> int:
     idle = clock.now() - settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT
     connections = list(Connection.objects.active().filter(last_activity__lt=idle))
     for connection in connections:
-        disconnect(connection, "idle", reconnect=True)
+        with fenced():
+            disconnect(connection, "idle", reconnect=True)
     return len(connections)
 
 

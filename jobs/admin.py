@@ -118,9 +118,13 @@ class JobAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, name: str, steer: Steer, noted: str, done: str
     ) -> HttpResponse:
         job = self._steerable(request, name)
-        steer(name)
-        self.log_change(request, job, noted)
-        messages.success(request, done % {"job": name})
+        try:
+            steer(name)
+        except execution.JobBusy as error:
+            messages.error(request, str(error))
+        else:
+            self.log_change(request, job, noted)
+            messages.success(request, done % {"job": name})
         return redirect("admin:jobs_job_changelist")
 
     def _steerable(self, request: HttpRequest, name: str) -> Job:

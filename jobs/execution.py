@@ -4,14 +4,18 @@ import logging
 import os
 import random
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from math import inf
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 from django_q.tasks import async_task
 
 from jobs.leases import Lease, held
@@ -46,8 +50,12 @@ def run_due(job: PeriodicJob) -> Run | None:
 def claim(job: PeriodicJob) -> Lease | None:
     """Take the lease and the slot, in one transaction by the database's clock."""
     with transaction.atomic():
-        row, now = _locked(job.name)
-        if row.until and row.until > now:
+        found = _unlocked(job.name)
+        if found is None:  # its holder is writing, or froze while it did
+            return None
+        row, now = found
+        # `at_least` keeps the next slot away, not what an operator asks for.
+        if row.until and row.until > now and (row.holder or not row.requested_at):
             return None
         slot = _due_slot(job, row, now)
         if slot is None:
@@ -94,23 +102,56 @@ def seconds_until_due(job: PeriodicJob) -> float:
     """How long until the next slot, by the database's clock."""
     row = Job.objects.annotate(now=Now()).get(name=job.name)
     if row.requested_at:
-        return 0
-    next_slot = job.interval.after(row.last_slot or row.now)
-    free = max(next_slot, row.until or next_slot)
+        free = row.until if row.holder and row.until else row.now
+    elif row.paused_at or not job.enabled:
+        return inf
+    else:
+        next_slot = job.interval.after(row.last_slot or row.now)
+        free = max(next_slot, row.until or next_slot)
     return max(0.0, (free - row.now).total_seconds())
 
 
 # Steering
 
 
+class JobBusy(Exception):
+    """The job's row is locked: its holder writes under its lease, or froze while it did."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(_("%s is being written by its holder: try again in a minute.") % name)
+
+
+@contextmanager
+def _steering(name: str) -> Iterator[None]:
+    """A transaction that does not wait long for the row; raises `JobBusy`."""
+    try:
+        with transaction.atomic():
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL lock_timeout = '3s'")
+            yield
+    except OperationalError as error:
+        raise JobBusy(name) from error
+
+
 def request_run(name: str) -> None:
-    """Make a slot due, also of a paused job, for whoever looks first."""
-    Job.objects.filter(name=name).update(requested_at=Now())
+    """Make a slot due, also of a paused job, for whoever looks first. Raises `JobBusy`."""
+    with _steering(name):
+        Job.objects.filter(name=name).update(requested_at=Now())
+
+
+def withdraw_request(name: str) -> None:
+    """Nobody shall run it any more because it was asked for. Raises `JobBusy`."""
+    with _steering(name):
+        Job.objects.filter(name=name).update(requested_at=None)
 
 
 @transaction.atomic
 def run_now(name: str) -> None:
-    """Ask for a run at once, also of a paused job; whichever node is first does it."""
+    """Ask for a run at once, also of a paused job; whichever node is first does it.
+
+    Raises `JobBusy`, as what follows does.
+    """
     request_run(name)
     notify("outbox")
     if not periodic_jobs[name].is_fast:
@@ -123,31 +164,37 @@ def run_now(name: str) -> None:
 
 def pause(name: str) -> None:
     """No new runs until `resume`; a run that is under way ends."""
-    Job.objects.filter(name=name, paused_at=None).update(paused_at=Now())
+    with _steering(name):
+        Job.objects.filter(name=name, paused_at=None).update(paused_at=Now())
 
 
 def resume(name: str) -> None:
-    Job.objects.filter(name=name).update(paused_at=None)
+    with _steering(name):
+        Job.objects.filter(name=name).update(paused_at=None)
 
 
-@transaction.atomic
 def release(name: str) -> None:
     """Take the lease from its holder: what it still writes is refused."""
-    row, now = _locked(name)
-    _give_up_on(row, now, "its lease was released by an operator")
-    row.token += 1
-    row.holder, row.since, row.until = "", None, None
-    row.save(update_fields=["token", "holder", "since", "until"])
+    with _steering(name):
+        row = Job.objects.select_for_update().annotate(now=Now()).get(name=name)
+        _give_up_on(row, row.now, "its lease was released by an operator")
+        row.token += 1
+        row.holder, row.since, row.until = "", None, None
+        row.save(update_fields=["token", "holder", "since", "until"])
 
 
 # The row
 
 
-def _locked(name: str) -> tuple[Job, datetime]:
-    """The job's row, locked for this transaction, and the database's time."""
-    row = Job.objects.select_for_update().annotate(now=Now()).get(name=name)
-    now: datetime = row.now
-    return row, now
+def _unlocked(name: str) -> tuple[Job, datetime] | None:
+    """The job's row, locked for this transaction, and the database's time; None when it is locked.
+
+    Who waited would be a worker less for all other jobs. SQLite has one lock for all, and no rows.
+    """
+    skip = connection.features.has_select_for_update_skip_locked
+    rows = Job.objects.select_for_update(skip_locked=skip).annotate(now=Now())
+    row = rows.filter(name=name).first()
+    return (row, row.now) if row else None
 
 
 def _due_slot(job: PeriodicJob, row: Job, now: datetime) -> datetime | None:
@@ -221,7 +268,8 @@ def _finish(job: PeriodicJob, lease: Lease, outcome: Outcome, error: BaseExcepti
                 traceback="".join(traceback.format_exception(error)) if error else "",
             )
             assert row.since
-            free = max(row.now, row.since + job.at_least)
+            regular = job.interval.slot(lease.slot) == lease.slot  # else it was asked for
+            free = max(row.now, row.since + job.at_least) if regular else row.now
             lease.row.update(
                 holder="", until=free, **_counted(outcome, error, row.now, row.now - row.since)
             )

@@ -128,11 +128,14 @@ def periodic(
 def override(name: str, *, every: str | None = None, enabled: bool | None = None) -> None:
     """What the environment says of a job. Raise `ValueError` for an interval that is none."""
     job = periodic_jobs[name]
-    periodic_jobs[name] = replace(
+    changed = replace(
         job,
         every=job.every if every is None else every,
         enabled=job.enabled if enabled is None else enabled,
     )
+    if isinstance(changed.interval, Every):  # what is asked for more often may run more often
+        changed = replace(changed, at_least=min(job.at_least, changed.interval.length * 0.9))
+    periodic_jobs[name] = changed
 
 
 def worker(name: str, *, standing: Callable[[], Standing] | None = None) -> Callable[[W], W]:

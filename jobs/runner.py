@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 BACK_OFF = 1.0  # seconds before a worker that raised is tried again
 GRACE = 10.0  # seconds that a step may take to end at SIGTERM
+SHORTEST_SLEEP = 0.05  # seconds
 LONGEST_SLEEP = 2.0  # seconds; a run that was asked for does not wait longer
 
 
@@ -33,8 +34,9 @@ class JobWorker:
         self.job = job
 
     def step(self) -> float:
-        run_due(self.job)
-        return min(seconds_until_due(self.job), LONGEST_SLEEP)
+        ran = run_due(self.job)
+        # What is due and was not taken is locked: a moment, not a tight loop.
+        return min(max(seconds_until_due(self.job), 0 if ran else SHORTEST_SLEEP), LONGEST_SLEEP)
 
     def stop(self) -> None:
         pass

@@ -61,8 +61,31 @@ def _readable(schedule: Schedule) -> bool:
     try:
         if schedule.args:
             ast.literal_eval(schedule.args)
+        if not _callable_with(_kwargs(schedule.kwargs)):
+            return False
         if schedule.schedule_type != Schedule.ONCE:
             schedule.calculate_next_run(schedule.next_run)
     except Exception:  # whatever it is, it would be raised in the scheduler as well
         return False
     return True
+
+
+def _kwargs(text: str | None) -> Any:
+    """As the scheduler reads them: a dict, or what stands between the brackets of a call."""
+    try:
+        return ast.literal_eval(text) if text else {}
+    except (SyntaxError, ValueError):
+        pass
+    try:
+        keywords = ast.parse(f"f({text})").body[0].value.keywords  # type: ignore[attr-defined]
+        return {keyword.arg: ast.literal_eval(keyword.value) for keyword in keywords}
+    except (SyntaxError, ValueError):
+        return {}
+
+
+def _callable_with(kwargs: Any) -> bool:
+    return (
+        isinstance(kwargs, dict)
+        and all(isinstance(name, str) for name in kwargs)
+        and isinstance(kwargs.get("q_options", {}), dict)
+    )

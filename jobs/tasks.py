@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from django.conf import settings
-from django.utils import timezone
 
+from jobs import clock
 from jobs.leases import fenced
 from jobs.models import Run, RunStatus
 from jobs.progress import advance, expect
@@ -16,7 +16,7 @@ BATCH = 5_000
 @periodic("RUN_RETENTION", every="24h")
 def delete_old_runs() -> int:
     """Delete the history of runs older than RUN_RETENTION_DAYS, in batches."""
-    before = timezone.now() - timedelta(days=settings.RUN_RETENTION_DAYS)
+    before = clock.now() - timedelta(days=settings.RUN_RETENTION_DAYS)
     old = Run.objects.filter(slot__lt=before).exclude(status=RunStatus.RUNNING)
     expect(old.count())
     deleted = 0

@@ -3,8 +3,8 @@
 from datetime import timedelta
 
 from django.conf import settings
-from django.utils import timezone
 
+from jobs import clock
 from jobs.leases import fenced
 from jobs.progress import advance, expect
 from jobs.registry import periodic, worker
@@ -33,7 +33,7 @@ class RelayWorker:
 def delete_old_events() -> int:
     """Delete published events older than EVENT_RETENTION_DAYS, in batches."""
     old = Event.objects.published().filter(
-        published_at__lt=timezone.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
+        published_at__lt=clock.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
     )
     expect(old.count())
     deleted = 0

@@ -15,6 +15,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
+from django_q.models import Schedule
 from django_q.tasks import async_task
 
 from broadcasts.models import Address, Audience, Broadcast, Receipt, Status
@@ -388,3 +389,27 @@ def test_a_pause_holds_on_every_node(cluster: Cluster) -> None:
         resume(name)
     again = Run.objects.filter(job=name, started_at__gt=paused_at)
     wait_until(cluster.look(again.exists), message="it runs again")
+
+
+def test_qcluster_outlives_a_database_that_cuts_its_connections(cluster: Cluster) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has no connections that can be cut")
+    qcluster = cluster.spawn(["qcluster"], cluster.env)
+
+    def passes() -> int:
+        """How often its scheduler, which looks twice a minute, has begun the schedule again."""
+        with database_of(cluster.env):
+            return Schedule.objects.filter(
+                name="RUN_RETENTION", next_run__gt=timezone.now()
+            ).count()
+
+    for _ in range(2):
+        with database_of(cluster.env):
+            Schedule.objects.update(next_run=timezone.now() - timedelta(minutes=1))
+        wait_until(passes, 60, "the scheduler looks")
+        with database_of(cluster.env), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+    assert qcluster.process.poll() is None

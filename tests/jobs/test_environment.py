@@ -1,3 +1,4 @@
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,11 @@ from jobs.registry import periodic_jobs
 def restore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.environment.periodic_jobs", dict(periodic_jobs))
     monkeypatch.setattr(registry, "periodic_jobs", dict(periodic_jobs))
+
+
+def test_a_shorter_interval_is_honoured_whatever_at_least_says() -> None:
+    registry.override("BROADCAST_ACTIVATION", every="10s")
+    assert registry.periodic_jobs["BROADCAST_ACTIVATION"].at_least < timedelta(seconds=10)
 
 
 def test_a_job_can_be_switched_off_and_timed_by_the_environment(settings: Any) -> None:

@@ -1,13 +1,27 @@
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
 from jobs import registry
-from jobs.execution import claim, pause, release, resume, run_due, run_now, seconds_until_due, tick
+from jobs.execution import (
+    JobBusy,
+    claim,
+    pause,
+    release,
+    resume,
+    run_due,
+    run_now,
+    seconds_until_due,
+    tick,
+)
 from jobs.leases import Fenced, fenced, held
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import Misfire, Outcome, PeriodicJob, periodic, periodic_jobs
@@ -111,6 +125,62 @@ def test_a_paused_job_runs_only_when_asked(declare: Declare) -> None:
     assert run_due(job) is None
     resume("TEST")
     free()
+    assert run_due(job)
+
+
+def test_what_is_asked_for_does_not_wait_for_at_least(declare: Declare) -> None:
+    job = declare(every="60s", at_least="55s")
+    assert run_due(job)
+    assert run_due(job) is None
+    run_now("TEST")
+    assert run_due(job)
+    until = Job.objects.get(name="TEST").until
+    assert until
+    assert until <= timezone.now()  # nor does it keep the next slot away
+
+
+def test_a_job_that_may_not_run_is_not_waited_for(declare: Declare) -> None:
+    job = declare(every="1s")
+    assert claim(job)
+    run_now("TEST")
+    assert seconds_until_due(job) > 0  # somebody else has it
+    Job.objects.filter(name="TEST").update(requested_at=None, until=None, holder="")
+    pause("TEST")
+    assert seconds_until_due(job) == inf
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """The job's row, by a transaction elsewhere."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            list(Job.objects.select_for_update().filter(name="TEST"))
+            held.set()
+            done.wait(30)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_holder_that_froze_while_it_wrote_keeps_nobody_waiting(declare: Declare) -> None:
+    """Neither workers nor operators."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one lock for all, and no rows to pass over")
+    job = declare()
+    with locked():
+        assert run_due(job) is None
+        for steer in (pause, resume, run_now, release):
+            with pytest.raises(JobBusy, match="try again in a minute"):
+                steer("TEST")
     assert run_due(job)
 
 

@@ -66,6 +66,11 @@ def test_a_schedule_that_is_there_twice_does_not_stop_a_migration() -> None:
         {"args": "('half"},
         {"args": "__import__('os')"},
         {"schedule_type": "C", "cron": "99 * * * *"},
+        {"kwargs": "[1]"},
+        {"kwargs": "5"},
+        {"kwargs": "{1: 2}"},
+        {"kwargs": "{'q_options': 5}"},
+        {"kwargs": "**{}"},
     ],
 )
 def test_a_broken_schedule_stops_no_other(damage: dict[str, str]) -> None:

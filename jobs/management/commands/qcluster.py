@@ -4,7 +4,7 @@ from multiprocessing import Process, active_children
 from typing import Any
 
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import close_old_connections, connection
 from django_q import cluster
 from django_q.management.commands.qcluster import Command as QClusterCommand
 from django_q.scheduler import scheduler
@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 
 def careful_scheduler(*args: Any, **kwargs: Any) -> None:
     """django-q2's scheduler, without the rows at which it would give up on all others."""
-    set_aside_broken()
+    close_old_connections()
+    try:
+        set_aside_broken()
+    except Exception:  # the database is away: it would end the process that keeps the workers
+        logger.exception("The schedules could not be looked at; again in half a minute")
     scheduler(*args, **kwargs)
 
 
@@ -36,6 +40,14 @@ class CarefulSentinel(cluster.Sentinel):  # type: ignore[misc]
         os._exit(1)  # at once: an exit in order would wait for the queues
 
 
+class CarefulCluster(cluster.Cluster):  # type: ignore[misc]
+    stopped = False  # by a signal
+
+    def stop(self) -> bool:
+        self.stopped = True
+        return bool(super().stop())
+
+
 class Command(QClusterCommand):  # type: ignore[misc]
     help = "Run the periodic jobs (django-q2), on as many nodes as you like."
 
@@ -49,4 +61,10 @@ class Command(QClusterCommand):  # type: ignore[misc]
         cluster.scheduler = careful_scheduler
         cluster.Sentinel = CarefulSentinel
         self.stdout.write("Running the periodic jobs; their runs are in the admin under Jobs.")
-        super().handle(*args, **options)
+        running = CarefulCluster()
+        running.start()
+        if options["run_once"]:
+            running.stop()
+        running.sentinel.join()
+        if not running.stopped:
+            raise CommandError("qcluster ended by itself: it is to be started again.")

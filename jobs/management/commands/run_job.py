@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from jobs.execution import claim, execute, request_run
+from jobs.execution import claim, execute, request_run, withdraw_request
 from jobs.leases import Lease
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import PeriodicJob, periodic_jobs
@@ -33,6 +33,7 @@ class Command(BaseCommand):
         request_run(name)
         lease = claim(periodic_jobs[name])
         if lease is None:
+            withdraw_request(name)
             holder = Job.objects.get(name=name).holder or "another node, a moment ago"
             raise CommandError(f"{name} is held by {holder}: it runs there, or try again later.")
         self._tell(name, self._run(periodic_jobs[name], lease))
