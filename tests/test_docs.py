@@ -138,7 +138,7 @@ def test_every_check_is_described() -> None:
         for keyword in call.keywords
         if keyword.arg == "id" and isinstance(keyword.value, ast.Constant)
     }
-    assert set(rows("operating.md", "Checks")) == ids
+    assert set(rows("operations.md", "Checks")) == ids
 
 
 @pytest.mark.parametrize(
