@@ -64,6 +64,19 @@ def check_https(**_: Any) -> list[CheckMessage]:
 
 
 @register(Tags.security, deploy=True)
+def check_grip(**_: Any) -> list[CheckMessage]:
+    if not settings.GRIP_URLS or settings.GRIP_KEY != "changeme":
+        return []
+    return [
+        Warning(
+            "GRIP_KEY is the one that every Pushpin has at first: anybody can sign as the proxy.",
+            hint="Set GRIP_KEY, and sig_key in pushpin.conf, to one long random text.",
+            id="broadcast.W005",
+        )
+    ]
+
+
+@register(Tags.security, deploy=True)
 def check_debug(**_: Any) -> list[CheckMessage]:
     public = sorted(set(settings.ALLOWED_HOSTS) - LOCAL_HOSTS)
     if not settings.DEBUG or not public:

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, close_old_connections
+from django.db import InterfaceError, OperationalError, close_old_connections, connection
 from django.utils import timezone
 from django_eventstream import views as eventstream_views
 from django_eventstream.views import ListenerManager
@@ -31,7 +31,7 @@ from connections.services import CLOSE
 from connections.signals import delivered
 from connections.stream import CLIENT_GONE, Stream
 from connections.wire import Frame, frames_of, notice
-from outbox.logs import Record, get_log
+from outbox.logs import LogUnavailable, Record, get_log
 from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
@@ -186,10 +186,14 @@ class Hub(ListenerManager):  # type: ignore[misc]
             try:
                 with closing(get_log().consumer([BROADCASTS])) as consumer:
                     self._catch_up()
+                    connection.close()  # the consumer may need none
                     while not self.stopping.is_set():
                         self._hand_over(consumer.poll(wait=READ_WAIT))
-            except Exception:  # the log is away: clients keep their streams
-                logger.exception("The log cannot be read; again in a second")
+            except Exception as error:  # the log is away: clients keep their streams
+                known = isinstance(error, LogUnavailable)
+                logger.warning(
+                    "The log cannot be read; again in a second: %s", error, exc_info=not known
+                )
                 close_old_connections()
                 self.stopping.wait(1)
         close_old_connections()

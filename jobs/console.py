@@ -52,7 +52,8 @@ class JobState:
             return "paused"
         if self.overdue:
             return "overdue"
-        return "failing" if self.last_status == RunStatus.FAILED else "waiting"
+        ended_badly = self.last_status in (RunStatus.FAILED, RunStatus.LOST)
+        return "failing" if ended_badly else "waiting"
 
 
 def overview() -> list[JobState]:

@@ -57,9 +57,9 @@ class Lease:
     def write_progress(self) -> None:
         """For the console. A run that was taken over is no longer RUNNING: it stays as it was."""
         if (done := self.done) != self.written:
-            self.written = done
             run = Run.objects.filter(job=self.job, token=self.token, status=RunStatus.RUNNING)
             run.update(items=done)
+            self.written = done
 
     def lock(self) -> None:
         """Hold the row for the current transaction, or raise `Fenced`."""

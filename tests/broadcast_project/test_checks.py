@@ -45,6 +45,14 @@ def test_each_setting_unfit_for_production_has_a_check_with_a_hint(
     assert own_checks() == {expected}
 
 
+def test_the_key_of_every_pushpin_is_none(production: Settings) -> None:
+    production.GRIP_URLS = ["http://pushpin:5561"]
+    production.GRIP_KEY = "changeme"
+    assert own_checks() == {"broadcast.W005"}
+    production.GRIP_KEY = "a long random text"
+    assert own_checks() == set()
+
+
 def test_sqlite_is_unfit_for_production(
     production: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
