@@ -7,8 +7,9 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -16,6 +17,7 @@ from django.db import connection
 
 from tests.conftest import Spawn
 from tests.processes import Environment, Spawned
+from tests.servers.programs import lasting_ports
 from tests.sse import Client, run_code, token_of
 from tests.waiting import wait_until
 
@@ -215,6 +217,61 @@ def test_a_new_role_cuts_the_stream_which_returns_with_it(site: Site) -> None:
 
     asyncio.run(together(follow()))
     assert client.of("DISCONNECTED")[0].data["reconnect"] is True
+
+
+@pytest.mark.parametrize("log", ["database", "Kafka"])
+def test_tabs_on_three_processes_get_everything_that_their_person_gets(
+    site: Site, request: pytest.FixtureRequest, log: str
+) -> None:
+    """Messages, a new role, a forced logoff, and the end of one tab alone."""
+    if log == "Kafka":
+        site.env["KAFKA_BOOTSTRAP_SERVERS"] = request.getfixturevalue("kafka_url")
+        site.env["KAFKA_TOPIC_PREFIX"] = f"{uuid4().hex[:8]}-"
+    ports = lasting_ports(3)
+    sites = [replace(site, port=port) for port in ports]
+    for one_site in sites:
+        one_site.web()
+    site.relay()
+    person, other = site.people(2)
+    tabs = [one_site.client(person) for one_site in sites]
+    stranger = sites[0].client(other)
+
+    async def all_have(event: str, count: int) -> None:
+        while not all(tab.counts[event] >= count for tab in tabs):
+            await asyncio.sleep(0.02)
+
+    async def walk() -> None:
+        tasks = [
+            asyncio.create_task(client.follow(lambda client: False)) for client in (*tabs, stranger)
+        ]
+        await all_have("CONNECTED", 1)
+        await asyncio.to_thread(site.send, 5)
+        await all_have("MESSAGE", 5)
+        await asyncio.to_thread(
+            site.code, f"Group.objects.create(name='Crew').user_set.add({person})"
+        )
+        await all_have("CONNECTED", 2)
+        await asyncio.to_thread(lambda: site.send(audience="ROLE", targets=["Crew"]))
+        await all_have("MESSAGE", 6)
+        first = tabs[0].of("CONNECTED")[-1].data["connection_id"]
+        await asyncio.to_thread(
+            site.code, f"disconnect(Connection.objects.get(pk='{first}'), 'alone', reconnect=True)"
+        )
+        while tabs[0].counts["CONNECTED"] < 3:
+            await asyncio.sleep(0.02)
+        leave: dict[str, object] = {"fire_and_forget": True, "force_logoff": True}
+        to_one = leave | {"audience": "SELECTED", "targets": [str(person)]}
+        await asyncio.to_thread(lambda: site.send(1, **to_one))
+        await all_have("MESSAGE", 7)
+        for task in tasks:
+            task.cancel()
+
+    asyncio.run(together(walk()))
+    for tab in tabs:
+        assert len(set(messages(tab))) == 7
+        assert tab.of("MESSAGE")[-1].data["force_logoff"] is True
+    assert [tab.counts["CONNECTED"] for tab in tabs] == [3, 2, 2]
+    assert stranger.counts["MESSAGE"] == 5
 
 
 def test_an_ordered_end_is_announced_and_leaves_no_connection_behind(site: Site) -> None:
