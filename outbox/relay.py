@@ -158,9 +158,14 @@ class Relay(Leader):
         return self.row.values_list("position", flat=True).get() - count + 1
 
     def _mark(self, events: Sequence[Event], failures: dict[int, Exception]) -> None:
-        published = [event.pk for event in events if event.pk not in failures]
+        published = [event for event in events if event.pk not in failures]
         if published:
-            Event.objects.filter(pk__in=published).update(published_at=Now(), error="")
+            # What is pending and has a position is in the batch: no need to name each.
+            span = (published[0].position, published[-1].position)
+            marked = Event.objects.pending().filter(position__range=span)
+            if failures:
+                marked = marked.exclude(pk__in=failures)
+            marked.update(published_at=Now(), error="")
             notify("log")
         held: set[Lane] = set()
         for event in events:
