@@ -5,4 +5,6 @@ from broadcast_project.settings import INSTALLED_APPS, QCLUSTER_WORKERS
 
 # The first app that has a command gives it.
 INSTALLED_APPS = ["django_q", *(app for app in INSTALLED_APPS if app != "django_q")]
-Q_CLUSTER = {"name": "broadcast", "orm": "default", "workers": QCLUSTER_WORKERS}
+# Its `retry` of 60 s would queue again what waits longer than that to be run.
+LIMITS = {"timeout": 540, "retry": 600}
+Q_CLUSTER = {"name": "broadcast", "orm": "default", "workers": QCLUSTER_WORKERS} | LIMITS
