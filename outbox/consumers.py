@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from outbox.logs import Consumer, Record, get_log
+from outbox.logs import Consumer, Record
 from outbox.models import DeadLetter
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,12 @@ def handler_of(group: str) -> Handler:
     return groups[group].handle
 
 
-def consume(group: Group, consumer: Consumer | None = None, wait: float = 0) -> int:
-    """Handle and commit what there is now; how many. What cannot be handled is a dead letter."""
-    consumer = consumer or get_log().consumer(group.topics, group=group.name)
+def consume(group: Group, consumer: Consumer, wait: float = 0) -> int:
+    """Handle and commit what there is now; how many. What cannot be handled is a dead letter.
+
+    The consumer is kept from call to call, and closed at the end: one of Kafka is given its
+    partitions by its first polls, and commits with the next one.
+    """
     records = consumer.poll(wait=wait)
     for record in records:
         _handle(group, record)

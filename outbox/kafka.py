@@ -7,8 +7,11 @@ died between publish and mark, has the same position and the same id.
 
 import json
 import logging
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
+from itertools import takewhile
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,15 +28,33 @@ from confluent_kafka import (
 )
 from django.conf import settings
 
-from outbox.kafka_topics import TIMEOUT, configuration, create_topics, most_bytes, topic_name
-from outbox.logs import Consumer, DatabaseLog, LogUnavailable, Record
+from outbox.kafka_topics import (
+    TIMEOUT,
+    TOPIC_FAULTS,
+    configuration,
+    create_topics,
+    most_bytes,
+    topic_name,
+)
+from outbox.logs import Consumer, DatabaseLog, LogUnavailable, Record, UnpublishableEvent
 from outbox.models import Event, EventQuerySet
-from outbox.topics import partitions_of
+from outbox.topics import check_topic, partitions_of
 
 logger = logging.getLogger(__name__)
 
-REFUSALS = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD}
-"""What is the fault of one message; anything else is the fault of none."""
+REFUSALS = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_RECORD,
+    KafkaError._INVALID_DIFFERENT_RECORD,
+}
+"""What is the fault of one message; but all that came in one request with it are refused."""
+
+BATCH_BYTES = 100_000
+"""Of one request. What is larger travels alone, so that no other is refused with it."""
+
+Name = tuple[UUID, int | None]
+Lane = tuple[str, str]
 
 
 class HeldBack(Exception):
@@ -46,45 +67,53 @@ class KafkaLog(DatabaseLog):
     def __init__(self) -> None:
         self.producer: Producer | None = None
         self.topics: set[str] = set()
+        self.answers: dict[Name, Exception | None] = {}
+        """What became of the events of a batch that is not through: their fault, or nothing."""
 
     def recorded(self) -> EventQuerySet:
         """Also what is in Kafka but not yet marked: streams may have shown it already."""
         return Event.objects.filter(position__isnull=False)
 
+    def check(self, event: Event) -> None:
+        super().check(event)
+        try:
+            check_topic(event.topic)
+        except ValueError as error:
+            raise UnpublishableEvent(str(error)) from error
+
     def publish(self, events: Sequence[Event]) -> dict[int, Exception]:
-        self._ensure_topics({event.topic for event in events})
-        producer = self.producer = self.producer or self._new_producer()
-        errors: dict[int, KafkaError] = {}
-        failures: dict[int, Exception] = {}
-        held: set[tuple[str, str]] = set()
-        for event in events:
-            lane = (event.topic, event.key)
-            try:
-                if lane in held:
-                    raise HeldBack("an earlier event of its key failed")
-                self._produce(producer, event, errors)
-            except LogUnavailable:
-                self._give_up()
-                raise
-            except Exception as error:  # whatever it is, the event is at fault
-                held.add(lane)
-                failures[event.pk] = error
-        # Shorter than the lease, so that a relay that waits for Kafka still leads afterwards.
-        if producer.flush(settings.OUTBOX_LEASE_SECONDS / 2):
+        """As `EventLog` says; only what is smaller than `BATCH_BYTES` is sent without waiting.
+
+        Should a broker refuse such a one, because its topic takes less than that or for a reason
+        of its own, then it fails alone, but what follows it in its key may be in Kafka already.
+        """
+        names = [_name(event) for event in events]
+        # What was acknowledged before Kafka was given up is not sent again: a batch that is too
+        # large for the time there is gets through in several attempts.
+        self.answers = {name: self.answers[name] for name in names if name in self.answers}
+        try:
+            self._ensure_topics(events)
+            # Shorter than the lease, so that a relay that waits for Kafka still leads afterwards.
+            until = time.monotonic() + settings.OUTBOX_LEASE_SECONDS / 2
+            alone = False
+            while left := self._unanswered(events):
+                alone |= self._send(left[:1] if alone else left, until)
+        except LogUnavailable:
             self._give_up()
-            raise LogUnavailable("Kafka did not acknowledge in time")
-        for pk, reason in errors.items():
-            if reason.code() not in REFUSALS:
-                self._give_up()
-                raise LogUnavailable(str(reason))
-            failures[pk] = KafkaException(reason)
-        return failures
+            raise
+        held = HeldBack("an earlier event of its key failed")
+        answers = [(event, self.answers.get(_name(event), held)) for event in events]
+        self.answers = {}
+        self.topics -= {event.topic for event, error in answers if error}  # looked at again
+        return {event.pk: error for event, error in answers if error}
 
     def consumer(
         self, topics: Iterable[str], *, group: str | None = None, after: int | None = None
     ) -> Consumer:
         topics = list(topics)
-        self._ensure_topics(set(topics))
+        _, refused = create_topics(topics)
+        if refused:
+            raise LogUnavailable("; ".join(map(str, refused.values())))
         return KafkaConsumer(topics, group, after)
 
     def _new_producer(self) -> Producer:
@@ -96,45 +125,118 @@ class KafkaLog(DatabaseLog):
                 "linger.ms": 2,
                 "compression.type": "lz4",
                 "message.max.bytes": most_bytes(),
+                "batch.size": BATCH_BYTES,
+                "allow.auto.create.topics": False,  # a broker would not know their partitions
                 "queue.buffering.max.messages": max(100_000, 2 * settings.OUTBOX_BATCH_SIZE),
             }
         )
 
-    def _produce(self, producer: Producer, event: Event, errors: dict[int, KafkaError]) -> None:
-        def delivered(pk: int, error: KafkaError | None, _: Message) -> None:
-            if error:
-                errors[pk] = error
+    def _unanswered(self, events: Sequence[Event]) -> list[Event]:
+        """What is neither acknowledged nor at fault, nor follows in its key what is at fault."""
+        failed = {_lane(event) for event in events if self.answers.get(_name(event))}
+        return [
+            event
+            for event in events
+            if _name(event) not in self.answers and _lane(event) not in failed
+        ]
 
+    def _send(self, events: Sequence[Event], until: float) -> bool:
+        """Send what may go now, and wait; whether some were refused that have to go one by one."""
+        producer = self.producer = self.producer or self._new_producer()
+        sent: list[Event] = []
+        errors: dict[Name, KafkaError] = {}
+        waiting: set[Lane] = set()
+        for event in events:
+            if _lane(event) in waiting:
+                continue
+            try:
+                size = self._produce(producer, event, errors)
+            except BufferError:  # the rest comes when these are through
+                break
+            except LogUnavailable:
+                raise
+            except Exception as error:  # whatever it is, the event is at fault
+                self.answers[_name(event)] = error
+                waiting.add(_lane(event))
+            else:
+                sent.append(event)
+                if size > BATCH_BYTES:  # the broker may refuse it
+                    waiting.add(_lane(event))
+        self._flush(producer, until)
+        return self._judge(sent, errors)
+
+    def _judge(self, sent: list[Event], errors: dict[Name, KafkaError]) -> bool:
+        for event in sent:
+            if error := errors.get(_name(event)):
+                if error.code() not in REFUSALS | TOPIC_FAULTS:
+                    raise LogUnavailable(str(error))
+                if error.code() in TOPIC_FAULTS or len(sent) == 1:
+                    self.answers[_name(event)] = KafkaException(error)
+        return any(_name(event) not in self.answers for event in sent)
+
+    def _produce(self, producer: Producer, event: Event, errors: dict[Name, KafkaError]) -> int:
+        """Its size."""
+
+        def delivered(name: Name, error: KafkaError | None, _: Message) -> None:
+            if error:
+                errors[name] = error
+            else:
+                self.answers[name] = None
+
+        value = json.dumps(event.envelope(), separators=(",", ":"))
+        channels = json.dumps(event.channels)
         try:
             producer.produce(
                 topic_name(event.topic),
-                json.dumps(event.envelope(), separators=(",", ":")),
+                value,
                 event.key,
                 event.partition,
-                on_delivery=partial(delivered, event.pk),
+                on_delivery=partial(delivered, _name(event)),
                 headers={
                     "content-type": "application/cloudevents+json; charset=UTF-8",
-                    "channels": json.dumps(event.channels),
+                    "channels": channels,
                 },
             )
-        except BufferError as error:
-            raise LogUnavailable("Kafka takes no more: its queue is full") from error
         except KafkaException as error:
-            if error.args[0].code() in REFUSALS:
+            if error.args[0].code() in REFUSALS | TOPIC_FAULTS:
                 raise
+            raise LogUnavailable(str(error)) from error
+        return len(value) + len(channels)
+
+    def _flush(self, producer: Producer, until: float) -> None:
+        left = until - time.monotonic()
+        try:
+            if left <= 0 or producer.flush(left):
+                raise LogUnavailable("Kafka did not acknowledge in time")
+        except KafkaException as error:  # this producer is at its end
             raise LogUnavailable(str(error)) from error
 
     def _give_up(self) -> None:
         """What is still queued must not arrive after the same events have come again."""
+        self.topics = set()  # one of them may be gone
         if self.producer:
-            self.producer.purge()
-            self.producer.flush(0)
+            with suppress(KafkaException):
+                self.producer.purge()
+                self.producer.flush(0)
             self.producer = None
 
-    def _ensure_topics(self, topics: set[str]) -> None:
-        if missing := topics - self.topics:
-            create_topics(missing)
-            self.topics |= missing
+    def _ensure_topics(self, events: Sequence[Event]) -> None:
+        if missing := {event.topic for event in events} - self.topics:
+            timeout = min(TIMEOUT, settings.OUTBOX_LEASE_SECONDS / 2)
+            _, refused = create_topics(missing, timeout)
+            self.topics |= missing - refused.keys()
+            for event in events:
+                if event.topic in refused:
+                    self.answers[_name(event)] = refused[event.topic]
+
+
+def _name(event: Event) -> Name:
+    return event.event_id, event.position
+
+
+def _lane(event: Event) -> Lane:
+    """Whose order is kept."""
+    return event.topic, event.key
 
 
 class KafkaConsumer(Consumer):
@@ -145,6 +247,7 @@ class KafkaConsumer(Consumer):
         self.after = after or 0
         self.topics = {topic_name(topic): topic for topic in names}
         self.done: dict[tuple[str, int], int] = {}
+        self.taken: list[Any] = []  # messages that wait for the next poll
         self.client = Client(
             configuration()
             | {
@@ -162,17 +265,19 @@ class KafkaConsumer(Consumer):
                 )
             else:
                 self.client.assign(list(self._places(from_now=after is None)))
-        except KafkaException as error:
+        except (KafkaException, TimeoutError) as error:
             self.client.close()
             raise LogUnavailable(str(error)) from error
 
     def poll(self, limit: int = 500, wait: float = 0) -> list[Record]:
         self._commit()
-        first = self.client.poll(wait)
-        if first is None:
-            return []
-        messages = [first, *self.client.consume(limit - 1, 0)] if limit > 1 else [first]
-        records = [record for message in messages if (record := self._record(message))]
+        if not self.taken:
+            self._take(limit, wait)
+        good = list(takewhile(lambda message: not message.error(), self.taken[:limit]))
+        self.taken = self.taken[len(good) :]
+        if self.taken and not good:
+            raise LogUnavailable(str(self.taken.pop(0).error()))
+        records = [record for message in good if (record := self._record(message))]
         return [record for record in records if record.position > self.after]
 
     def commit(self, record: Record) -> None:
@@ -183,33 +288,50 @@ class KafkaConsumer(Consumer):
         self._commit()
         self.client.close()
 
+    def _take(self, limit: int, wait: float) -> None:
+        if (first := self.client.poll(wait)) is None:
+            return
+        self.taken = [first]
+        more = self.client.consume(limit - 1, 0) if limit > 1 else []
+        self.taken += more  # to what is left of `taken`: a partition may have gone meanwhile
+
     def _commit(self) -> None:
-        if self.group and self.done:
-            places = [TopicPartition(*place, offset) for place, offset in self.done.items()]
-            self.done = {}
-            try:
-                self.client.commit(offsets=places, asynchronous=False)
-            except KafkaException as error:  # another has the partition now, and reads them again
-                logger.warning("%s could not commit: %s", self.group, error)
+        if not (self.group and self.done):
+            return
+        places = [TopicPartition(*place, offset) for place, offset in self.done.items()]
+        try:
+            answers = self.client.commit(offsets=places, asynchronous=False)
+        except KafkaException as error:
+            logger.warning("%s could not commit: %s", self.group, error)
+            return  # with what is done meanwhile, at the next poll
+        for place in answers:
+            if place.error:
+                logger.warning("%s could not commit: %s", self.group, place)
+            else:
+                del self.done[place.topic, place.partition]
 
     def _revoked(self, client: Client, places: list[TopicPartition]) -> None:
         self._commit()
+        self._lost(client, places)
 
     def _lost(self, client: Client, places: list[TopicPartition]) -> None:
-        for place in places:
-            self.done.pop((place.topic, place.partition), None)
+        """Another reads them from now on: what was not committed is read again, by that one."""
+        gone = {(place.topic, place.partition) for place in places}
+        self.done = {place: offset for place, offset in self.done.items() if place not in gone}
+        self.taken = [m for m in self.taken if m.error() or (m.topic(), m.partition()) not in gone]
 
     def _places(self, *, from_now: bool) -> Iterable[TopicPartition]:
         for name, topic in self.topics.items():
             for partition in range(partitions_of(topic)):
                 place = TopicPartition(name, partition, OFFSET_BEGINNING)
                 if from_now:
-                    place.offset = self.client.get_watermark_offsets(place, TIMEOUT)[1]
+                    marks = self.client.get_watermark_offsets(place, TIMEOUT)
+                    if marks is None:
+                        raise TimeoutError(f"{name}[{partition}] did not say where it ends")
+                    place.offset = marks[1]
                 yield place
 
     def _record(self, message: Any) -> Record | None:
-        if error := message.error():
-            raise LogUnavailable(str(error))
         try:
             value = json.loads(message.value())
             headers = dict(message.headers() or [])

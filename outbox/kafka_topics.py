@@ -1,7 +1,8 @@
 """How Kafka is reached, and the topics in it."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -20,6 +21,16 @@ from outbox.topics import partitions_of
 logger = logging.getLogger(__name__)
 
 TIMEOUT = 5.0  # seconds for a question to the cluster
+
+TOPIC_FAULTS = {
+    KafkaError.TOPIC_EXCEPTION,  # its name
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+}
+"""What is wrong with one topic, and no matter of the others."""
 
 
 def configuration() -> dict[str, Any]:
@@ -45,28 +56,47 @@ def topic_name(topic: str) -> str:
     return f"{settings.KAFKA_TOPIC_PREFIX}{topic}"
 
 
-def create_topics(topics: Iterable[str]) -> list[str]:
-    """Those that are missing, with their partitions and retention; the names of what was made.
-
-    Raises `LogUnavailable`.
-    """
-    admin = AdminClient(configuration())
+@contextmanager
+def cluster() -> Iterator[AdminClient]:
+    """What goes wrong within is `LogUnavailable`."""
     try:
-        known = admin.list_topics(timeout=TIMEOUT).topics
-        wanted = [_new_topic(topic) for topic in topics if topic_name(topic) not in known]
-        made = admin.create_topics(wanted, request_timeout=TIMEOUT) if wanted else {}
-        return sorted(name for name, future in made.items() if _is_created(future))
-    except KafkaException as error:
-        raise LogUnavailable(str(error)) from error
+        yield AdminClient(configuration())
+    except (KafkaException, TimeoutError) as error:
+        raise LogUnavailable(str(error) or "no answer in time") from error
+
+
+def create_topics(
+    topics: Iterable[str], timeout: float = TIMEOUT
+) -> tuple[list[str], dict[str, KafkaException]]:
+    """Those that are missing, with their partitions and retention.
+
+    The names of what was made, and by topic what Kafka refuses. Raises `LogUnavailable`.
+    """
+    made: list[str] = []
+    refused: dict[str, KafkaException] = {}
+    with cluster() as admin:
+        known = admin.list_topics(timeout=timeout).topics
+        missing = [topic for topic in topics if topic_name(topic) not in known]
+        wanted = [_new_topic(topic) for topic in missing]
+        futures = admin.create_topics(wanted, request_timeout=timeout) if wanted else {}
+        for topic in missing:
+            try:
+                if _is_created(futures[topic_name(topic)]):
+                    made.append(topic_name(topic))
+            except KafkaException as error:
+                if error.args[0].code() not in TOPIC_FAULTS:
+                    raise
+                refused[topic] = error
+    return sorted(made), refused
 
 
 def put_right(topics: Iterable[str]) -> list[str]:
     """Create what is missing, and set what differs in its configuration; what was done."""
-    topics = sorted(topics)
-    done = [f"{name}: created" for name in create_topics(topics)]
-    admin = AdminClient(configuration())
-    try:
-        for name in map(topic_name, topics):
+    made, refused = create_topics(topics)
+    done = [f"{name}: created" for name in made]
+    done += [f"{topic_name(topic)}: {error}" for topic, error in refused.items()]
+    with cluster() as admin:
+        for name in map(topic_name, sorted(set(topics) - refused.keys())):
             if differing := _differing(admin, name):
                 entries = [
                     ConfigEntry(key, WANTED[key](), incremental_operation=AlterConfigOpType.SET)
@@ -77,16 +107,13 @@ def put_right(topics: Iterable[str]) -> list[str]:
                 )
                 admin.incremental_alter_configs([resource])[resource].result(TIMEOUT)
                 done.append(f"{name}: {', '.join(differing)} set")
-    except KafkaException as error:
-        raise LogUnavailable(str(error)) from error
     return done
 
 
 def check_topics(topics: Iterable[str]) -> list[str]:
     """What is wrong with the topics, each with what to do. Raises `LogUnavailable`."""
-    admin = AdminClient(configuration())
     wrong = []
-    try:
+    with cluster() as admin:
         known = admin.list_topics(timeout=TIMEOUT).topics
         for topic in sorted(topics):
             name, partitions = topic_name(topic), partitions_of(topic)
@@ -99,8 +126,6 @@ def check_topics(topics: Iterable[str]) -> list[str]:
                 f"{name}: {key} is {value}, not {WANTED[key]()}; run manage.py kafka_topics"
                 for key, value in _differing(admin, name).items()
             ]
-    except KafkaException as error:
-        raise LogUnavailable(str(error)) from error
     return wrong
 
 

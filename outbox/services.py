@@ -8,7 +8,7 @@ from django.db import transaction
 
 from jobs.wake import notify
 from outbox.models import Event, Priority
-from outbox.topics import partitions_of, topic_of
+from outbox.topics import check_topic, partitions_of, topic_of
 
 
 def emit(
@@ -22,7 +22,7 @@ def emit(
 
     `type` is dotted (`broadcast.activated`); `key` is the entity whose events keep their order;
     `channels` are the SSE channels that it addresses. Raises `TransactionManagementError` outside
-    a transaction.
+    a transaction, and `ValueError` for a type whose domain cannot name a topic.
     """
     event = build_event(type, key, data, channels, priority)
     emit_all([event])
@@ -38,6 +38,7 @@ def build_event(
 ) -> Event:
     channels = list(channels)
     topic = topic_of(type, addressed=bool(channels))
+    check_topic(topic)
     return Event(
         type=type,
         topic=topic,

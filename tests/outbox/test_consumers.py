@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -6,7 +7,7 @@ import pytest
 from django.db import transaction
 
 from outbox import consumers
-from outbox.consumers import ATTEMPTS, Envelope, Group, consume, consumer_group
+from outbox.consumers import ATTEMPTS, Envelope, Group, consumer_group
 from outbox.deadletters import NotRedrivable, purge, redrive, redrive_all
 from outbox.logs import DatabaseLog
 from outbox.models import ConsumerOffset, DeadLetter
@@ -49,6 +50,11 @@ def publish(*keys: str) -> None:
     relay = Relay(DatabaseLog())
     relay.step()
     relay.resign()
+
+
+def consume(group: Group) -> int:
+    with closing(DatabaseLog().consumer(group.topics, group=group.name)) as consumer:
+        return consumers.consume(group, consumer)
 
 
 def test_everything_is_handled_once_and_in_order(group: Group, handler: Handler) -> None:

@@ -1,26 +1,38 @@
 """`KafkaLog` on a real broker."""
 
 import json
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
 from io import StringIO
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+)
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
 
+from outbox import kafka_topics as topics
 from outbox.consumers import Group, consume
-from outbox.kafka import KafkaLog
+from outbox.deadletters import redrive
+from outbox.kafka import KafkaConsumer, KafkaLog
 from outbox.kafka_topics import configuration, topic_name
 from outbox.logs import Consumer, LogUnavailable, Record
 from outbox.models import DeadLetter, Event
 from outbox.relay import Relay
-from outbox.services import emit
+from outbox.services import build_event, emit
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -153,17 +165,246 @@ def test_what_is_no_event_is_passed_over(log: KafkaLog) -> None:
         assert sorted(keys_of(read(consumer, 2))) == ["a", "b"]
 
 
-def test_an_event_that_kafka_refuses_is_parked_and_the_others_flow(log: KafkaLog) -> None:
-    """Its key waits behind it, and a redrive delivers both."""
+def noise(size: int) -> str:
+    """What cannot be compressed by much."""
+    return os.urandom(size // 2).hex()
+
+
+def set_most_bytes(topic: str, most: int) -> None:
+    entry = ConfigEntry("max.message.bytes", str(most), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(
+        ConfigResource.Type.TOPIC, topic_name(topic), incremental_configs=[entry]
+    )
+    admin = AdminClient(configuration())
+    admin.incremental_alter_configs([resource])[resource].result(10)
+
+
+def delete(topic: str) -> None:
+    admin, name = AdminClient(configuration()), topic_name(topic)
+    admin.delete_topics([name])[name].result(10)
+    while name in admin.list_topics(timeout=10).topics:
+        time.sleep(0.1)
+
+
+def test_what_the_broker_refuses_is_parked_and_not_overtaken_in_its_key(log: KafkaLog) -> None:
+    """The others flow, and a redrive delivers what was held back."""
     publish(log, "good")
     with override_settings(EVENT_MAX_BYTES=5_000_000, EVENT_MAX_ATTEMPTS=1):
-        publish(log, "bad", text="x" * 2_000_000)
-        publish(log, "bad", "good")
-    parked = DeadLetter.objects.get()
-    assert parked.key == "bad"
-    assert "size" in parked.error.lower()
-    assert keys_of(log.replay("link", 0, 10) or []) == ["good", "good"]
-    assert Event.objects.pending().count() == 1
+        log = KafkaLog()  # takes now what the topic does not
+        with transaction.atomic():
+            emit("link.expired", "bad", {"text": noise(3_000_000)})
+        publish(log, "bad", "good", "bad")
+        parked = DeadLetter.objects.get()
+        assert (parked.key, "Broker: Message size too large" in parked.error) == ("bad", True)
+        assert Event.objects.pending().count() == 2
+        with closing(log.consumer(["link"], after=0)) as consumer:
+            assert keys_of(read(consumer, 2)) == ["good", "good"]
+            assert consumer.poll(wait=1) == []
+            kafka_topics()
+            redrive(parked)
+            publish(log)
+            records = read(consumer, 3)
+    assert keys_of(records) == ["bad"] * 3
+    assert [bool(record.value["data"]) for record in records] == [True, False, False]
+
+
+def test_what_is_refused_with_another_is_not_at_fault(log: KafkaLog) -> None:
+    """A topic that takes less than a request carries: the one too large is found."""
+    publish(log, "good", type_="broadcast.activated")
+    set_most_bytes("broadcasts", 20_000)
+    with override_settings(EVENT_MAX_ATTEMPTS=1):
+        with transaction.atomic():
+            emit("broadcast.activated", "first", {})
+            emit("broadcast.activated", "bad", {"text": noise(60_000)})
+        publish(log, "last", type_="broadcast.activated")
+    assert DeadLetter.objects.get().key == "bad"
+    assert not Event.objects.pending().exists()
+    with closing(log.consumer(["broadcasts"], after=0)) as consumer:
+        assert keys_of(read(consumer, 3)) == ["good", "first", "last"]
+
+
+def test_a_batch_that_takes_too_long_gets_through_in_several_attempts(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Producer):
+        """It takes three and loses the others, as far as one waits for it."""
+
+        taken = 0
+
+        def produce(self, *args: Any, **kwargs: Any) -> None:
+            self.taken += 1
+            if self.taken <= 3:
+                super().produce(*args, **kwargs)
+
+        def flush(self, timeout: float = -1) -> int:
+            return super().flush(timeout) + max(0, self.taken - 3)
+
+    monkeypatch.setattr("outbox.kafka.Producer", Slow)
+    keys = [f"link-{n}" for n in range(8)]
+    for attempt in range(3):
+        assert Event.objects.pending().count() == (8 if attempt else 0)
+        publish(log, *([] if attempt else keys))
+    assert not Event.objects.pending().exists()
+    with closing(log.consumer(["link"], after=0)) as consumer:
+        assert sorted(keys_of(read(consumer, 8))) == keys
+        assert consumer.poll(wait=1) == []
+
+
+Result = TypeVar("Result")
+
+
+def insisting(action: Callable[[], Result]) -> Result:
+    """Again and again, as the relay and the hub do."""
+    for _ in range(20):
+        try:
+            return action()
+        except (LogUnavailable, AssertionError):
+            time.sleep(0.5)
+    return action()
+
+
+def test_a_topic_that_was_deleted_is_made_again(log: KafkaLog) -> None:
+    def all_are_published() -> None:
+        publish(log)
+        assert not Event.objects.pending().exists()
+
+    publish(log, "before")
+    delete("link")
+    publish(log, "after")
+    insisting(all_are_published)
+    with closing(log.consumer(["link"], after=0)) as consumer:
+        assert keys_of(read(consumer, 1)) == ["after"]
+
+
+def test_a_reader_makes_a_topic_that_was_deleted_again(log: KafkaLog) -> None:
+    insisting(lambda: log.consumer(["link"])).close()
+    delete("link")
+    with closing(insisting(lambda: log.consumer(["link"]))) as consumer:
+        publish(log, "after")
+        assert keys_of(read(consumer, 1)) == ["after"]
+
+
+@pytest.mark.parametrize("type_", ["my app.x", ".x", f"{'x' * 101}.x", "größe.x", "link\n.x"])
+def test_a_type_that_names_no_topic_is_refused(type_: str) -> None:
+    with pytest.raises(ValueError, match="is no topic"):
+        build_event(type_, "a", {})
+
+
+def test_what_cannot_have_a_topic_is_parked_at_once(log: KafkaLog) -> None:
+    with transaction.atomic():
+        emit("link.expired", "bad", {})
+        Event.objects.update(type="my app.x", topic="my app")
+    publish(log, "good")
+    assert DeadLetter.objects.get().key == "bad"
+    assert "no topic" in DeadLetter.objects.get().error
+    assert keys_of(log.replay("link", 0, 10) or []) == ["good"]
+
+
+def test_a_topic_that_kafka_refuses_stops_no_other(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when this user may not create it."""
+    monkeypatch.setattr(KafkaLog, "check", lambda self, event: None)
+    with override_settings(EVENT_MAX_ATTEMPTS=1):
+        with transaction.atomic():
+            for _ in range(2):
+                emit("link.expired", "bad", {})
+            Event.objects.update(topic="my app")
+        publish(log, "good")
+    assert "Topic name is invalid" in DeadLetter.objects.get().error
+    with closing(log.consumer(["link"], after=0)) as consumer:
+        assert keys_of(read(consumer, 1)) == ["good"]
+    with pytest.raises(LogUnavailable, match="Topic name is invalid"):
+        log.consumer(["my app"])
+
+
+def test_a_partition_that_is_not_there_stops_no_other(log: KafkaLog) -> None:
+    topic = NewTopic(topic_name("link"), num_partitions=1)
+    admin = AdminClient(configuration())
+    admin.create_topics([topic])[topic_name("link")].result(10)
+    keys = [f"link-{n}" for n in range(20)]
+    with override_settings(EVENT_MAX_ATTEMPTS=1):
+        publish(log, *keys)
+        publish(log, "good", type_="broadcast.activated")
+    there = Event.objects.published().filter(topic="link")
+    assert {event.partition for event in there} == {0}
+    assert DeadLetter.objects.count() == 20 - there.count()
+    assert Event.objects.published().filter(key="good").exists()
+
+
+class Troubled(Client):
+    """What comes next has an error in its midst, and a commit fails."""
+
+    trouble = True
+    commits = 1
+
+    def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
+        messages = super().consume(num_messages, timeout or 2)
+        if self.trouble and len(messages) > 1:
+            self.trouble = False
+            messages.insert(1, Message(error=KafkaError(KafkaError._TRANSPORT)))
+        return messages
+
+    def commit(self, *args: Any, **kwargs: Any) -> Any:
+        if self.commits:
+            self.commits -= 1
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return super().commit(*args, **kwargs)
+
+
+@pytest.fixture
+def troubled(log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Consumer]:
+    publish(log, *"abcde", type_="broadcast.activated")
+    monkeypatch.setattr("outbox.kafka.Client", Troubled)
+    with closing(log.consumer(["broadcasts"], group=f"group-{uuid4()}")) as consumer:
+        yield consumer
+
+
+def test_an_error_loses_no_record(troubled: Consumer) -> None:
+    before = read(troubled, 1)
+    with pytest.raises(LogUnavailable):
+        troubled.poll()
+    assert 1 < len(before) < 5
+    assert keys_of(before + troubled.poll()) == list("abcde")
+
+
+def test_a_commit_that_failed_comes_with_the_next_poll(log: KafkaLog, troubled: Consumer) -> None:
+    assert isinstance(troubled, KafkaConsumer)
+    troubled.commit(read(troubled, 1)[0])
+    with pytest.raises(LogUnavailable):
+        troubled.poll()
+    troubled.poll()
+    places = [TopicPartition(topic_name("broadcasts"), 0)]
+    assert troubled.client.committed(places, 10)[0].offset == 1
+    assert troubled.done == {}
+
+
+def test_a_partition_that_went_to_another_is_not_committed(troubled: Consumer) -> None:
+    assert isinstance(troubled, KafkaConsumer)
+    troubled.commit(read(troubled, 1)[0])
+    troubled._revoked(troubled.client, [TopicPartition(topic_name("broadcasts"), 0)])
+    assert troubled.done == {}
+    with pytest.raises(LogUnavailable):
+        troubled.poll()
+    assert troubled.poll() == []
+
+
+def test_no_answer_in_time_is_said_to_be(log: KafkaLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Dumb(Client):
+        def get_watermark_offsets(self, *args: Any, **kwargs: Any) -> Any:
+            return None
+
+    kafka_topics()
+    monkeypatch.setattr("outbox.kafka.Client", Dumb)
+    with pytest.raises(LogUnavailable, match="did not say"):
+        log.consumer(["broadcasts"])
+    monkeypatch.setattr(topics, "TIMEOUT", 0.1)
+    set_most_bytes("broadcasts", 20_000)
+    monkeypatch.setattr(
+        AdminClient, "incremental_alter_configs", lambda self, asked: {asked[0]: Future()}
+    )
+    with pytest.raises(CommandError, match="cannot be reached: no answer in time"):
+        kafka_topics()
 
 
 def test_events_wait_with_their_positions_while_kafka_is_away(
