@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import termios
 from collections.abc import Callable
@@ -108,6 +109,14 @@ def test_the_command_says_what_was_done_and_draws_no_bar_into_a_file(
     assert capsys.readouterr().err == ""
 
 
+def all_of(terminal: int) -> str:
+    """What is there; it comes in pieces."""
+    shown = b""
+    while select.select([terminal], [], [], 0.5)[0]:
+        shown += os.read(terminal, 10_000)
+    return shown.decode()
+
+
 def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
@@ -115,7 +124,7 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr("sys.stderr", terminal)
         run_job()
-        shown = os.read(ours, 10_000).decode()
+        shown = all_of(ours)
     os.close(ours)
     assert f"{NAME}: 100%" in shown
     assert "7/7" in shown
