@@ -29,7 +29,8 @@ class Command(BaseCommand):
             known = ", ".join(sorted(periodic_jobs))
             raise CommandError(f"There is no job {name}. There are: {known}.")
         synchronise()
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
+        for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT may be ignored by who started it
+            signal.signal(number, signal.default_int_handler)
         request_run(name)
         lease = claim(periodic_jobs[name])
         if lease is None:
