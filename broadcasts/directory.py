@@ -72,7 +72,7 @@ class Directory(ABC):
 
 
 def existing_user_ids(ids: Iterable[str]) -> QuerySet[User, int]:
-    people = User.objects.filter(pk__in=listed(ids_in(ids)), is_active=True)
+    people = User.objects.filter(listed(ids_in(ids)), is_active=True)
     return people.values_list("pk", flat=True)
 
 
@@ -123,7 +123,7 @@ class ModelDirectory(Directory):
             subscribed = Product.subscribers.through.objects.filter(product__slug__in=targets)
             return people.filter(pk__in=subscribed.values("user_id"))
         if audience == Audience.SELECTED:
-            return people.filter(pk__in=listed(ids_in(targets)))
+            return people.filter(listed(ids_in(targets)))
         return people
 
 
