@@ -31,7 +31,7 @@ from connections.services import CLOSE
 from connections.signals import delivered
 from connections.stream import CLIENT_GONE, Stream
 from connections.wire import Frame, frames_of, notice
-from outbox.logs import LogUnavailable, Record, get_log
+from outbox.logs import LogUnavailable, Record, get_log, newer
 from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
@@ -207,13 +207,8 @@ class Hub(ListenerManager):  # type: ignore[misc]
             self.loop.call_soon_threadsafe(self._lose_track, self.read_to)
 
     def _hand_over(self, records: list[Record]) -> None:
-        # A log may bring a record again, even in the same batch: its position says so.
-        fresh = []
-        for record in records:
-            if record.position > self.read_to:
-                self.read_to = record.position
-                fresh.append(record)
-        if fresh:
+        if fresh := newer(records, self.read_to):
+            self.read_to = fresh[-1].position
             self.loop.call_soon_threadsafe(self.dispatch, frames_of(fresh))
 
     def _lose_track(self, head: int) -> None:

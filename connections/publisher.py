@@ -19,7 +19,7 @@ from connections.grip import CHAIN, NAME, closes_all, farewell, mark
 from connections.services import CLOSE
 from connections.wire import Frame, frames_of
 from outbox.leases import STAND_BY, Fenced, Leader
-from outbox.logs import Consumer, Record, get_log
+from outbox.logs import Consumer, Record, get_log, newer
 from outbox.models import RelayLease
 from outbox.topics import BROADCASTS
 
@@ -133,9 +133,7 @@ class GripPublisher:
             proxy.complete = False
 
     def _tell(self, records: list[Record]) -> None:
-        # A log may bring a record again: its position says so.
-        fresh = [record for record in records if record.position > self.position]
-        for run in runs(fresh):
+        for run in runs(newer(records, self.position)):
             items = items_of(run, self.position)
             self._claim(run[-1].position)
             for proxy in self.proxies:

@@ -102,6 +102,16 @@ class EventLog(ABC):
             )
 
 
+def newer(records: Iterable[Record], than: int) -> list[Record]:
+    """Each once: a log may bring a record again, even within a batch; its position says so."""
+    fresh = []
+    for record in records:
+        if record.position > than:
+            than = record.position
+            fresh.append(record)
+    return fresh
+
+
 def record_of(event: Event) -> Record:
     assert event.position is not None
     return Record(

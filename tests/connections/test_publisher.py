@@ -93,6 +93,18 @@ def test_one_channel_is_told_whole_and_each_names_the_one_before(
     )
 
 
+def test_what_comes_twice_in_one_batch_is_told_once(grip: GripPublisher, proxy: Listening) -> None:
+    """As after a relay died between publish and mark, and the next one published it again."""
+    for channel in ("all", "role-Crew"):
+        emit("broadcast.activated", channel, {}, channels=[channel])
+    RelayLease.objects.filter(name="relay").update(until=None)
+    Relay().step()
+    assert grip.consumer
+    records = grip.consumer.poll()
+    grip._tell([*records, *records])
+    assert [(item["id"], item["prev-id"]) for item in proxy.told()] == [("2", "1"), ("3", "2")]
+
+
 def test_several_channels_and_persons_are_asked_to_fetch_and_the_chain_goes_on(
     grip: GripPublisher, proxy: Listening
 ) -> None:
