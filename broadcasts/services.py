@@ -308,7 +308,7 @@ def activate_due(*, only_small: bool = False) -> int:
 
     With `only_small` a large selected audience is left IN_PROGRESS, so that no other has to wait.
     """
-    pks = _most_urgent_first(Broadcast.objects.due(clock.now()))
+    pks = _ids(_most_urgent_first(Broadcast.objects.due(clock.now())))
     expect(len(pks))
     for start in range(0, len(pks), TOGETHER):
         left = together = pks[start : start + TOGETHER]
@@ -323,14 +323,17 @@ def activate_due(*, only_small: bool = False) -> int:
 
 def resume() -> int:
     """Everything that was left in preparation, the most urgent first; how many were looked at."""
-    pks = _most_urgent_first(Broadcast.objects.resumable(clock.now()))
+    pks = _ids(_most_urgent_first(Broadcast.objects.resumable(clock.now())))
     _activate_each(track(pks), Broadcast.objects.resumable, only_small=False)
     return len(pks)
 
 
-def _most_urgent_first(waiting: BroadcastQuerySet) -> list[int]:
-    ordered = waiting.order_by("-priority", "scheduled_at", "pk")
-    return list(ordered.values_list("pk", flat=True))
+def _most_urgent_first(waiting: BroadcastQuerySet) -> BroadcastQuerySet:
+    return waiting.order_by("-priority", "scheduled_at", "pk")
+
+
+def _ids(broadcasts: BroadcastQuerySet) -> list[int]:
+    return list(broadcasts.values_list("pk", flat=True))
 
 
 def _activate_each(
@@ -349,16 +352,15 @@ def _activate_together(pks: list[int]) -> list[int]:
     """
     now = clock.now()
     due = Broadcast.objects.due(now).filter(pk__in=pks)
-    people = _targeted(due.exclude(expires_at__lte=now))
-    left = due.exclude(pk__in=people)
-    rest = set(left.values_list("pk", flat=True))
-    if people:
+    targeted = _targeted(due.exclude(expires_at__lte=now))
+    left = _ids(_most_urgent_first(due.exclude(pk__in=targeted)))
+    if targeted:
         with transaction.atomic():
             now = clock.now()  # the directory may have taken long: what is over by now is ended
-            mine = due.exclude(expires_at__lte=now).filter(pk__in=people)
-            mine = mine.select_for_update(skip_locked=True)
-            _publish_together(sorted(mine, key=lambda b: pks.index(b.pk)), people)
-    return [pk for pk in pks if pk in rest]
+            mine = due.exclude(expires_at__lte=now).filter(pk__in=targeted)
+            mine = _most_urgent_first(mine).select_for_update(skip_locked=True)
+            _publish_together(list(mine), targeted, now)
+    return left
 
 
 def _targeted(broadcasts: BroadcastQuerySet) -> dict[int, int]:
@@ -369,26 +371,27 @@ def _targeted(broadcasts: BroadcastQuerySet) -> dict[int, int]:
     count = cache(get_directory().count)
     sized = broadcasts.annotate(size=JSONLength("targets"))
     small = sized.exclude(audience=Audience.SELECTED, size__gt=CHUNK)
-    people = {}
+    targeted = {}
     for pk, audience, targets in small.values_list("pk", "audience", "targets"):
         with suppress(Exception):  # it is raised again, and recorded, when that one is alone
             selected = audience == Audience.SELECTED
-            people[pk] = 0 if selected else count(audience, tuple(targets))
-    return people
+            targeted[pk] = 0 if selected else count(audience, tuple(targets))
+    return targeted
 
 
-def _publish_together(broadcasts: list[Broadcast], people: Mapping[int, int]) -> None:
+def _publish_together(
+    broadcasts: list[Broadcast], targeted: Mapping[int, int], now: datetime
+) -> None:
     """In the caller's transaction, which holds their rows."""
-    now = clock.now()
     alike: dict[tuple[Any, ...], list[int]] = {}
     events: list[Event] = []
     for broadcast in broadcasts:
-        targeted = people[broadcast.pk]
+        people = targeted[broadcast.pk]
         if broadcast.audience == Audience.SELECTED:
             Receipt.objects.create_for(broadcast.pk, list(existing_user_ids(broadcast.targets)))
-            targeted = broadcast.receipts.count()
+            people = broadcast.receipts.count()
             events.append(_event(broadcast, "broadcast.preparing", {}))
-        changes = _publication(broadcast, now, targeted)
+        changes = _publication(broadcast, now, people)
         for name, value in changes.items():
             setattr(broadcast, name, value)
         alike.setdefault(tuple(changes.items()), []).append(broadcast.pk)

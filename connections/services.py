@@ -68,7 +68,7 @@ def close_idle() -> int:
     """
     idle = clock.now() - settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT
     connections = list(Connection.objects.active().filter(last_activity__lt=idle))
-    for connection in connections:
+    for connection in track(connections):
         with fenced():
             disconnect(connection, "idle", reconnect=True)
     return len(connections)

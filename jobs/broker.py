@@ -30,14 +30,14 @@ class RedisBroker(ORM):  # type: ignore[misc]
             logger.warning("Redis is away, the task is queued in the database: %s", error)
             return super().enqueue(task)
 
-    def dequeue(self) -> list[tuple[int | None, str | bytes]] | None:
+    def dequeue(self) -> Any:
         try:
             found = self.redis.blpop([self.redis_key], WAIT)
         except RedisError:
-            return self._dequeue_from_database()
+            return super().dequeue()
         if found:
             return [(None, found[1])]
-        return self._dequeue_from_database() if super().queue_size() else None
+        return super().dequeue() if super().queue_size() else None
 
     def queue_size(self) -> int:
         waiting: int = super().queue_size()
@@ -55,10 +55,6 @@ class RedisBroker(ORM):  # type: ignore[misc]
 
     def info(self) -> str:
         return "Redis, else the database"
-
-    def _dequeue_from_database(self) -> list[tuple[int | None, str | bytes]] | None:
-        tasks: list[tuple[int | None, str | bytes]] | None = super().dequeue()
-        return tasks
 
     @property
     def redis_key(self) -> str:

@@ -17,6 +17,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 from django_q.tasks import async_task
+from psycopg.errors import LockNotAvailable
 
 from jobs.leases import Lease, held
 from jobs.models import Job, Run, RunStatus
@@ -131,6 +132,9 @@ def _steering(name: str) -> Iterator[None]:
                     cursor.execute("SET LOCAL lock_timeout = '3s'")
             yield
     except OperationalError as error:
+        locked = connection.vendor == "sqlite" or isinstance(error.__cause__, LockNotAvailable)
+        if not locked:  # the database is away
+            raise
         raise JobBusy(name) from error
 
 

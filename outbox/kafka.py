@@ -54,7 +54,6 @@ BATCH_BYTES = 100_000
 """Of one request. What is larger travels alone, so that no other is refused with it."""
 
 Name = tuple[UUID, int | None]
-Lane = tuple[str, str]
 
 
 class HeldBack(Exception):
@@ -133,11 +132,11 @@ class KafkaLog(DatabaseLog):
 
     def _unanswered(self, events: Sequence[Event]) -> list[Event]:
         """What is neither acknowledged nor at fault, nor follows in its key what is at fault."""
-        failed = {_lane(event) for event in events if self.answers.get(_name(event))}
+        failed = {event.lane for event in events if self.answers.get(_name(event))}
         return [
             event
             for event in events
-            if _name(event) not in self.answers and _lane(event) not in failed
+            if _name(event) not in self.answers and event.lane not in failed
         ]
 
     def _send(self, events: Sequence[Event], until: float) -> bool:
@@ -145,9 +144,9 @@ class KafkaLog(DatabaseLog):
         producer = self.producer = self.producer or self._new_producer()
         sent: list[Event] = []
         errors: dict[Name, KafkaError] = {}
-        waiting: set[Lane] = set()
+        waiting: set[tuple[str, str]] = set()
         for event in events:
-            if _lane(event) in waiting:
+            if event.lane in waiting:
                 continue
             try:
                 size = self._produce(producer, event, errors)
@@ -157,11 +156,11 @@ class KafkaLog(DatabaseLog):
                 raise
             except Exception as error:  # whatever it is, the event is at fault
                 self.answers[_name(event)] = error
-                waiting.add(_lane(event))
+                waiting.add(event.lane)
             else:
                 sent.append(event)
                 if size > BATCH_BYTES:  # the broker may refuse it
-                    waiting.add(_lane(event))
+                    waiting.add(event.lane)
         self._flush(producer, until)
         return self._judge(sent, errors)
 
@@ -232,11 +231,6 @@ class KafkaLog(DatabaseLog):
 
 def _name(event: Event) -> Name:
     return event.event_id, event.position
-
-
-def _lane(event: Event) -> Lane:
-    """Whose order is kept."""
-    return event.topic, event.key
 
 
 class KafkaConsumer(Consumer):

@@ -97,6 +97,11 @@ class Event(models.Model):
     def __str__(self) -> str:
         return f"{self.type} {self.key}"
 
+    @property
+    def lane(self) -> tuple[str, str]:
+        """Whose order is kept."""
+        return self.topic, self.key
+
     def envelope(self) -> dict[str, Any]:
         """CloudEvents 1.0 in its JSON format; the extension `sequence` is the position."""
         return {

@@ -99,14 +99,14 @@ class Relay(Leader):
         except Exception:  # whatever it is, one event must not stop the others
             logger.exception("A batch of %s could not be published; one by one", len(events))
         failures: dict[int, Exception] = {}
-        held: dict[Lane, Exception] = {}
+        held: dict[tuple[str, str], Exception] = {}
         for event in events:
-            if _lane(event) not in held:
+            if event.lane not in held:
                 failures |= self._deliver_one(event)
             else:
-                failures[event.pk] = held[_lane(event)]
+                failures[event.pk] = held[event.lane]
             if event.pk in failures:
-                held[_lane(event)] = failures[event.pk]
+                held[event.lane] = failures[event.pk]
         return failures
 
     def _deliver_one(self, event: Event) -> dict[int, Exception]:
@@ -127,14 +127,14 @@ class Relay(Leader):
             return rest, len(rest)
         events = list(Event.objects.publishable(clock.now())[: settings.OUTBOX_BATCH_SIZE])
         good: list[Event] = []
-        held: set[Lane] = set()
+        held: set[tuple[str, str]] = set()
         for event in events:
-            if _lane(event) in held:
+            if event.lane in held:
                 continue
             try:
                 self.log.check(event)
             except Exception as error:  # poison must not stop the stream, whatever it raises
-                held.add(_lane(event))
+                held.add(event.lane)
                 _failed(event, error, final=True)
             else:
                 good.append(event)
@@ -167,12 +167,12 @@ class Relay(Leader):
                 marked = marked.exclude(pk__in=failures)
             marked.update(published_at=Now(), error="")
             notify("log")
-        held: set[Lane] = set()
+        held: set[tuple[str, str]] = set()
         for event in events:
-            if event.pk in failures and _lane(event) in held:
+            if event.pk in failures and event.lane in held:
                 _give_back(event)
             elif event.pk in failures:
-                held.add(_lane(event))
+                held.add(event.lane)
                 _failed(event, failures[event.pk])
 
 
@@ -180,14 +180,6 @@ def _write_positions(events: Sequence[Event], first: int) -> None:
     """One statement; `bulk_update` builds a CASE of as many branches, at ten times the cost."""
     with connection.cursor() as cursor:
         cursor.execute(NUMBER[connection.vendor], [first, json.dumps([e.pk for e in events])])
-
-
-Lane = tuple[str, str]
-
-
-def _lane(event: Event) -> Lane:
-    """Whose order is kept."""
-    return event.topic, event.key
 
 
 def _give_back(event: Event) -> None:
