@@ -41,11 +41,13 @@ from broadcasts.models import (
 )
 from jobs import clock
 from jobs.progress import advance, expect, track
+from jobs.wake import notify
 from outbox.models import Event
 from outbox.services import build_event, emit, emit_all
 
 logger = logging.getLogger(__name__)
 
+BROADCASTS = "broadcasts"  # the channel that wakes their clock
 CHUNK = 1_000  # recipients an event
 RECEIPTS = 10_000  # a transaction of a preparation: some tenths of a second
 TOGETHER = 100  # broadcasts that are activated in one transaction
@@ -467,6 +469,7 @@ def _transition(
     with transaction.atomic(savepoint=False):
         was = row.select_for_update().values_list("status", flat=True).first()
         moved = row.filter(status__in=allowed).update(**changes)
+        notify(BROADCASTS)
     if not moved:
         raise InvalidTransition(
             _("This broadcast is %(status)s; it cannot become %(wanted)s.")

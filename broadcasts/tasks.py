@@ -5,7 +5,7 @@ from datetime import datetime
 from django.db.models.functions import Now
 
 from broadcasts.models import Broadcast, Status
-from broadcasts.services import activate_due, expire_overdue, resume
+from broadcasts.services import BROADCASTS, activate_due, expire_overdue, resume
 from jobs import clock
 from jobs.registry import Standing, periodic, worker
 
@@ -24,6 +24,8 @@ def preparation_standing() -> Standing:
 class BroadcastClock:
     """Send and end broadcasts at their very moment."""
 
+    wakes_on = BROADCASTS
+
     def step(self) -> float:
         looked_at = clock.now()
         activate_due(only_small=True)
@@ -37,6 +39,8 @@ class BroadcastClock:
 @worker("BROADCAST_PREPARATION", standing=preparation_standing)
 class BroadcastPreparation:
     """Prepare large audiences, beside the clock so that nothing due waits for them."""
+
+    wakes_on = BROADCASTS
 
     def step(self) -> float:
         resume()

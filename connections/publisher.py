@@ -67,6 +67,8 @@ class Proxy:
 class GripPublisher:
     """Tell the GRIP proxies what is new in the event log."""
 
+    wakes_on = "log"
+
     def __init__(self) -> None:
         self.leader = Leader(NAME)
         self.proxies = [Proxy(url) for url in settings.GRIP_URLS]

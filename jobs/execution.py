@@ -157,7 +157,7 @@ def run_now(name: str) -> None:
     Raises `JobBusy`, as what follows does.
     """
     request_run(name)
-    notify("outbox")
+    notify("jobs")
     if not periodic_jobs[name].is_fast:
         # After the commit, for a queue outside of the database; should that fail, the next tick,
         # at most a minute away, does it.

@@ -77,8 +77,11 @@ def first_line(declared: object) -> str:
 class Worker(Protocol):
     """One step after the other, in a thread of its own."""
 
+    wakes_on: str
+    """The channel of `jobs.wake.notify` that calls it before its time; SQLite has one for all."""
+
     def step(self) -> float:
-        """Do what there is; after how many seconds to be called again (a commit calls sooner)."""
+        """Do what there is; after how many seconds to be called again."""
 
     def stop(self) -> None:
         """Let go of what is held, so that another process can go on at once."""

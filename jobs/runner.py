@@ -30,6 +30,8 @@ class WorkerDied(Exception):
 class JobWorker:
     """A periodic job that ticks faster than django-q2 looks."""
 
+    wakes_on = "jobs"
+
     def __init__(self, job: PeriodicJob) -> None:
         self.job = job
 
@@ -83,7 +85,7 @@ class Runner:
     def _repeat(self, name: str, worker: Worker) -> None:
         logger.info("Worker %s started", name)
         try:
-            with Wake("outbox", stopping=self.stopping) as wake:
+            with Wake(worker.wakes_on, stopping=self.stopping) as wake:
                 while not self.stopping.is_set():
                     wake.wait(self._step(name, worker))
             worker.stop()

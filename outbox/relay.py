@@ -13,7 +13,6 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
 from django.db.models.functions import Now
 
 from jobs import clock
@@ -29,6 +28,10 @@ NAME = "relay"
 FALLBACK_POLL = 2.0  # seconds; a commit wakes the relay sooner
 BATCHES_A_STEP = 10  # then SIGTERM is looked for, however long the backlog
 
+ALLOCATE = (
+    "UPDATE outbox_relaylease SET position = position + %s WHERE name = %s AND token = %s"
+    " RETURNING position"
+)
 # The n-th id of a JSON list gets the first position + n.
 NUMBER = {
     "postgresql": "UPDATE outbox_event SET position = %s + number - 1 "
@@ -47,11 +50,11 @@ class Relay(Leader):
 
     def step(self) -> float:
         """Publish what is there, if this relay leads; seconds until the next look."""
-        if not self.lead():
+        if not self.leads():
             return STAND_BY
         try:
             for _ in range(BATCHES_A_STEP):
-                if not (self.publish_batch() and self.lead()):
+                if not (self.publish_batch() and self.leads()):
                     break
             else:
                 return 0.0
@@ -122,9 +125,10 @@ class Relay(Leader):
 
         What can never be published is parked, and holds back what follows in its key.
         """
-        self._fence()
-        if not self.settled and (rest := self._unmarked()):
-            return rest, len(rest)
+        if not self.settled:
+            self._fence()
+            if rest := self._unmarked():
+                return rest, len(rest)
         events = list(Event.objects.publishable(clock.now())[: settings.OUTBOX_BATCH_SIZE])
         good: list[Event] = []
         held: set[tuple[str, str]] = set()
@@ -153,9 +157,13 @@ class Relay(Leader):
         self._allocate(0)
 
     def _allocate(self, count: int) -> int:
-        if not self.row.update(position=F("position") + count):
+        """The first of so many positions; what this transaction has read and written is fenced."""
+        with connection.cursor() as cursor:
+            cursor.execute(ALLOCATE, [count, self.name, self.token])
+            row = cursor.fetchone()
+        if row is None:
             raise Fenced(self.holder)
-        return self.row.values_list("position", flat=True).get() - count + 1
+        return int(row[0]) - count + 1
 
     def _mark(self, events: Sequence[Event], failures: dict[int, Exception]) -> None:
         published = [event for event in events if event.pk not in failures]

@@ -19,6 +19,8 @@ BATCH = 5_000
 class RelayWorker:
     """Publish the outbox to the event log."""
 
+    wakes_on = "outbox"
+
     def __init__(self) -> None:
         self.relay = Relay()
 

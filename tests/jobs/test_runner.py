@@ -16,6 +16,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class Counting:
+    wakes_on = "outbox"
+
     def __init__(self) -> None:
         self.steps = 0
         self.stopped = False
