@@ -74,7 +74,6 @@ class GripPublisher:
         self.proxies = [Proxy(url) for url in settings.GRIP_URLS]
         self.consumer: Consumer | None = None
         self.position = 0
-        self.renew_at = 0.0
 
     def step(self) -> float:
         try:
@@ -87,6 +86,7 @@ class GripPublisher:
             self._tell(self.consumer.poll(STRETCH, wait=wait))
         except Fenced:
             self._stop_reading()
+            self.leader.token = 0
             return STAND_BY
         except Exception:
             self._stop_reading()
@@ -101,7 +101,7 @@ class GripPublisher:
             self.leader.resign()  # the next one need not make up for anything
 
     def _lead(self) -> bool:
-        if self.leader.token and time.monotonic() < self.renew_at:
+        if self.leader.is_fresh:
             return True
         before = self.leader.token
         # Who was killed is still named: it may have told a part of what it had claimed.
@@ -110,7 +110,6 @@ class GripPublisher:
         if not self.leader.lead():
             self._stop_reading()
             return False
-        self.renew_at = time.monotonic() + settings.OUTBOX_LEASE_SECONDS / 3
         if self.leader.token != before:
             self._stop_reading()
             for proxy in self.proxies:

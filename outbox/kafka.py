@@ -53,6 +53,7 @@ REFUSALS = {
 BATCH_BYTES = 100_000
 """Of one request. What is larger travels alone, so that no other is refused with it."""
 
+encode = json.JSONEncoder(separators=(",", ":")).encode  # made once: `dumps` makes one a call
 Name = tuple[UUID, int | None]
 
 
@@ -68,6 +69,9 @@ class KafkaLog(DatabaseLog):
         self.topics: set[str] = set()
         self.answers: dict[Name, Exception | None] = {}
         """What became of the events of a batch that is not through: their fault, or nothing."""
+
+    def connect(self) -> None:
+        self.producer = self.producer or self._new_producer()
 
     def recorded(self) -> EventQuerySet:
         """Also what is in Kafka but not yet marked: streams may have shown it already."""
@@ -116,19 +120,20 @@ class KafkaLog(DatabaseLog):
         return KafkaConsumer(topics, group, after)
 
     def _new_producer(self) -> Producer:
-        return Producer(
-            configuration()
-            | {
-                "acks": "all",
-                "enable.idempotence": True,
-                "linger.ms": 2,
-                "compression.type": "lz4",
-                "message.max.bytes": most_bytes(),
-                "batch.size": BATCH_BYTES,
-                "allow.auto.create.topics": False,  # a broker would not know their partitions
-                "queue.buffering.max.messages": max(100_000, 2 * settings.OUTBOX_BATCH_SIZE),
-            }
-        )
+        options = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 2,
+            "compression.type": "lz4",
+            "message.max.bytes": most_bytes(),
+            "batch.size": BATCH_BYTES,
+            "allow.auto.create.topics": False,  # a broker would not know their partitions
+            "queue.buffering.max.messages": max(100_000, 2 * settings.OUTBOX_BATCH_SIZE),
+        }
+        try:
+            return Producer(configuration() | options)
+        except KafkaException as error:
+            raise LogUnavailable(str(error)) from error
 
     def _unanswered(self, events: Sequence[Event]) -> list[Event]:
         """What is neither acknowledged nor at fault, nor follows in its key what is at fault."""
@@ -182,8 +187,8 @@ class KafkaLog(DatabaseLog):
             else:
                 self.answers[name] = None
 
-        value = json.dumps(event.envelope(), separators=(",", ":"))
-        channels = json.dumps(event.channels)
+        value = encode(event.envelope())
+        channels = encode(event.channels)
         try:
             producer.produce(
                 topic_name(event.topic),

@@ -58,8 +58,12 @@ class Leader:
 
     def leads(self) -> bool:
         """`lead`, asked of the database only now and then: what is written is fenced anyway."""
-        fresh = time.monotonic() - self.renewed_at < settings.OUTBOX_LEASE_SECONDS / 6
-        return bool(self.token and fresh) or self.lead()
+        return self.is_fresh or self.lead()
+
+    @property
+    def is_fresh(self) -> bool:
+        age = time.monotonic() - self.renewed_at
+        return bool(self.token) and age < settings.OUTBOX_LEASE_SECONDS / 6
 
     def resign(self) -> None:
         """Let the next one lead at once instead of after the lease has run out."""

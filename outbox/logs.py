@@ -61,6 +61,9 @@ class EventLog(ABC):
     transactional = False
     """Whether `publish` writes in the relay's own transaction, so that nothing can fall between."""
 
+    def connect(self) -> None:  # noqa: B027
+        """Called when a relay takes the lead: the first event should not wait for it."""
+
     @abstractmethod
     def publish(self, events: Sequence[Event]) -> dict[int, Exception]:
         """Append `events` in their order; what failed, by `Event.id`.

@@ -50,9 +50,9 @@ class Relay(Leader):
 
     def step(self) -> float:
         """Publish what is there, if this relay leads; seconds until the next look."""
-        if not self.leads():
-            return STAND_BY
         try:
+            if not self.leads():
+                return STAND_BY
             for _ in range(BATCHES_A_STEP):
                 if not (self.publish_batch() and self.leads()):
                     break
@@ -70,8 +70,10 @@ class Relay(Leader):
     def lead(self) -> bool:
         """Take, keep or fail to get the lease, by the clock of the database."""
         before = self.token
-        if leads := super().lead():
-            self.settled &= self.token == before
+        leads = super().lead()
+        if leads and self.token != before:
+            self.settled = False
+            self.log.connect()
         return leads
 
     def publish_batch(self) -> int:

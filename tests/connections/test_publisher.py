@@ -168,7 +168,7 @@ def test_who_follows_one_that_was_killed_has_all_streams_ask(
     successor = new_publisher(proxy)
     successor.step()
     assert actions(proxy.told()) == ["broadcasts send"]
-    grip.renew_at = 0
+    grip.leader.renewed_at = 0
     grip.step()  # the frozen one wakes up, and has lost the lead
     assert proxy.told() == []
 
