@@ -1,8 +1,8 @@
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 import time_machine
@@ -21,6 +21,7 @@ from tests.processes import Environment, Spawned, environment
 
 NewPushpin = Callable[[int], servers.Pushpin]
 Spawn = Callable[[list[str], Environment], Spawned]
+T = TypeVar("T")
 SPAWNED = pytest.StashKey[list[Spawned]]()
 
 
@@ -76,6 +77,17 @@ def skip_or_fail(missing: servers.MissingError) -> NoReturn:
     pytest.skip(str(missing))
 
 
+@contextmanager
+def needed(server: AbstractContextManager[T]) -> Iterator[T]:
+    """What the block of `server` gets, where its program is installed."""
+    with ExitStack() as stack:
+        try:
+            entered = stack.enter_context(server)
+        except servers.MissingError as missing:
+            skip_or_fail(missing)
+        yield entered
+
+
 @pytest.fixture
 def free_port() -> int:
     return servers.free_port()
@@ -84,31 +96,22 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A Redis of this run's own."""
-    with ExitStack() as stack:
-        try:
-            yield stack.enter_context(servers.temporary(servers.Redis))
-        except servers.MissingError as missing:
-            skip_or_fail(missing)
+    with needed(servers.temporary(servers.Redis)) as url:
+        yield url
 
 
 @pytest.fixture
 def redis_server() -> Iterator[servers.Redis]:
     """One to stop and start; it comes back empty, at its address."""
-    with ExitStack() as stack:
-        try:
-            yield stack.enter_context(servers.running(servers.Redis))
-        except servers.MissingError as missing:
-            skip_or_fail(missing)
+    with needed(servers.running(servers.Redis)) as redis:
+        yield redis
 
 
 @pytest.fixture(scope="session")
 def kafka() -> Iterator[servers.Kafka]:
     """A broker of this run's own; a test that stops it starts it again."""
-    with ExitStack() as stack:
-        try:
-            yield stack.enter_context(servers.running(servers.Kafka))
-        except servers.MissingError as missing:
-            skip_or_fail(missing)
+    with needed(servers.running(servers.Kafka)) as broker:
+        yield broker
 
 
 @pytest.fixture
@@ -123,11 +126,8 @@ def connect(kafka: servers.Kafka) -> Iterator[servers.KafkaConnect]:
     def make(directory: Path) -> servers.KafkaConnect:
         return servers.KafkaConnect(directory, kafka.url)
 
-    with ExitStack() as stack:
-        try:
-            yield stack.enter_context(servers.running(make))
-        except servers.MissingError as missing:
-            skip_or_fail(missing)
+    with needed(servers.running(make)) as worker:
+        yield worker
 
 
 @pytest.fixture
@@ -144,10 +144,7 @@ def new_pushpin() -> Iterator[NewPushpin]:
             def make(directory: Path) -> servers.Pushpin:
                 return servers.Pushpin(directory, backend_port)
 
-            try:
-                return stack.enter_context(servers.running(make))
-            except servers.MissingError as missing:
-                skip_or_fail(missing)
+            return stack.enter_context(needed(servers.running(make)))
 
         yield start
 
@@ -190,10 +187,7 @@ def new_browser(tmp_path: Path) -> Iterator[Callable[[], Chrome]]:
 
         def open_one() -> Chrome:
             profile = tmp_path / f"browser-{len(opened)}"
-            try:
-                opened.append(stack.enter_context(chromium(profile)))
-            except servers.MissingError as missing:
-                skip_or_fail(missing)
+            opened.append(stack.enter_context(needed(chromium(profile))))
             return opened[-1]
 
         yield open_one

@@ -11,7 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -27,9 +27,8 @@ from tests.chaos.clients import Got, Tab, inbox
 from tests.chaos.plan import LAST, Person, Planned, people, plan
 from tests.chaos.records import Findings, Records, check_tab, examine
 from tests.chaos.site import LEASE, Site, said
-from tests.conftest import Spawn, skip_or_fail
+from tests.conftest import Spawn, needed
 from tests.processes import Spawned, environment
-from tests.servers import MissingError
 from tests.servers.programs import lasting_ports
 from tests.sse import token_of
 
@@ -228,12 +227,10 @@ def seed() -> int:
 def site(request: pytest.FixtureRequest, tmp_path: Path, spawn: Spawn, seed: int) -> Iterator[Site]:
     """Servers of its own, migrated; the parameter says whether Kafka is the log."""
     with ExitStack() as stack:
-        try:
-            postgres = stack.enter_context(servers.running(servers.Postgres))
-            redis = stack.enter_context(servers.running(servers.Redis))
-            kafka = stack.enter_context(servers.running(servers.Kafka)) if request.param else None
-        except MissingError as missing:
-            skip_or_fail(missing)
+        postgres = stack.enter_context(needed(servers.running(servers.Postgres)))
+        redis = stack.enter_context(needed(servers.running(servers.Redis)))
+        broker = needed(servers.running(servers.Kafka)) if request.param else nullcontext(None)
+        kafka = stack.enter_context(broker)
         var = tmp_path / "var"
         var.mkdir()
         env = environment(postgres.start(), var) | SETTINGS | {"REDIS_URL": redis.start()}

@@ -17,8 +17,8 @@ from confluent_kafka.cimpl import NewTopic
 from django.db import connection
 
 from tests import servers
-from tests.conftest import NewPushpin, skip_or_fail
-from tests.servers import Kafka, KafkaConnect, MissingError, Postgres, Pushpin
+from tests.conftest import NewPushpin, needed
+from tests.servers import Kafka, KafkaConnect, Postgres, Pushpin
 from tests.servers.__main__ import main
 from tests.waiting import wait_until
 
@@ -31,11 +31,8 @@ TIMEOUT = 30  # seconds
 
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
-    try:
-        with servers.running(Postgres) as server:
-            yield server
-    except MissingError as missing:
-        skip_or_fail(missing)
+    with needed(servers.running(Postgres)) as server:
+        yield server
 
 
 @pytest.fixture
@@ -43,11 +40,8 @@ def secure_cluster() -> Iterator[Kafka]:
     def make(directory: Path) -> Kafka:
         return Kafka(directory, brokers=3, secure=True)
 
-    try:
-        with servers.running(make) as server:
-            yield server
-    except MissingError as missing:
-        skip_or_fail(missing)
+    with needed(servers.running(make)) as server:
+        yield server
 
 
 @pytest.fixture

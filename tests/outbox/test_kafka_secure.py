@@ -14,7 +14,7 @@ from outbox.models import DeadLetter, Event
 from outbox.relay import Relay
 from outbox.services import emit
 from tests import servers
-from tests.conftest import skip_or_fail
+from tests.conftest import needed
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -24,11 +24,8 @@ def secure() -> Iterator[servers.Kafka]:
     def make(directory: Path) -> servers.Kafka:
         return servers.Kafka(directory, secure=True)
 
-    try:
-        with servers.running(make) as kafka:
-            yield kafka
-    except servers.MissingError as missing:
-        skip_or_fail(missing)
+    with needed(servers.running(make)) as kafka:
+        yield kafka
 
 
 def settings_of(kafka: servers.Kafka, mechanism: str, password: str) -> override_settings:
