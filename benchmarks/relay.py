@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from benchmarks.reports import Report, seconds
 from outbox.logs import DatabaseLog
-from outbox.models import Event, RelayLease
+from outbox.models import Event, LeaderLease
 from outbox.relay import Relay
 from outbox.services import build_event, emit_all
 
@@ -71,9 +71,9 @@ def read(count: int) -> None:
 def publish_one_by_one(count: int) -> None:
     for _ in range(count):
         with transaction.atomic():
-            RelayLease.objects.update(position=F("position") + 1)
+            LeaderLease.objects.update(position=F("position") + 1)
             event = Event.objects.publishable(timezone.now())[0]
-            event.position = RelayLease.objects.get().position
+            event.position = LeaderLease.objects.get().position
             event.published_at = timezone.now()
             event.save(update_fields=["position", "published_at"])
 

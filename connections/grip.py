@@ -23,7 +23,7 @@ from connections.hub import Hub
 from connections.services import CLOSE
 from connections.wire import Frame, encode, frames_of, notice
 from outbox.logs import get_log
-from outbox.models import RelayLease
+from outbox.models import LeaderLease
 from outbox.topics import BROADCASTS
 
 NAME = "grip"  # of the publisher's lease
@@ -51,7 +51,7 @@ def is_signed(headers: dict[bytes, str]) -> bool:
 
 def published() -> int:
     """The position up to which proxies have been told, or are being told at this moment."""
-    row = RelayLease.objects.filter(name=NAME).values_list("position", flat=True)
+    row = LeaderLease.objects.filter(name=NAME).values_list("position", flat=True)
     return row.first() or get_log().head()  # there was no publisher yet
 
 

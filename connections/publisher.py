@@ -15,12 +15,13 @@ from typing import Any
 import httpx
 from django.conf import settings
 
-from connections.grip import CHAIN, NAME, closes_all, farewell, mark
+from connections.grip import CHAIN, NAME, closes_all, farewell, mark, published
 from connections.services import CLOSE
 from connections.wire import Frame, frames_of
-from outbox.leases import STAND_BY, Fenced, Leader
+from jobs.registry import Standing
+from outbox.leases import STAND_BY, Fenced, Leader, standing_of
 from outbox.logs import Consumer, Record, get_log, newer
-from outbox.models import RelayLease
+from outbox.models import Event, LeaderLease
 from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class GripPublisher:
             return True
         before = self.leader.token
         # Who was killed is still named: it may have told a part of what it had claimed.
-        named = RelayLease.objects.filter(name=NAME).exclude(holder="")
+        named = LeaderLease.objects.filter(name=NAME).exclude(holder="")
         in_order = not before and not named.exists()
         if not self.leader.lead():
             self._stop_reading()
@@ -155,6 +156,12 @@ class GripPublisher:
         if self.consumer:
             self.consumer.close()
         self.consumer = None
+
+
+def standing() -> Standing:
+    """What the proxies have yet to be told."""
+    untold = Event.objects.published().filter(topic=BROADCASTS, position__gt=published())
+    return standing_of(NAME, untold.count())
 
 
 def runs(records: list[Record]) -> Iterator[list[Record]]:

@@ -2,12 +2,12 @@
 
 from django.conf import settings
 
-from connections.publisher import GripPublisher
+from connections.publisher import GripPublisher, standing
 from connections.services import close_idle, purge_inactive, sweep_stale
 from jobs.registry import periodic, worker
 
 if settings.GRIP_URLS:
-    worker("GRIP_PUBLISHER")(GripPublisher)
+    worker("GRIP_PUBLISHER", standing=standing)(GripPublisher)
 
 
 @periodic("STALE_CONNECTION_CLEANUP", every="60s", at_least="55s", at_most="59s")

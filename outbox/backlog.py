@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Count, Min
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from jobs.registry import Standing
+from outbox.leases import RELAY, leading, standing_of
 from outbox.logs import get_log
-from outbox.models import Event, RelayLease
+from outbox.models import Event
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def backlog() -> Backlog:
     """Four statements, whatever the outbox holds."""
     waiting = Event.objects.pending().aggregate(depth=Count("pk"), oldest=Min("created_at"))
     oldest: datetime | None = waiting["oldest"]
-    lease = _lease()
+    lease = leading(RELAY)
     return Backlog(
         depth=waiting["depth"],
         oldest_pending_seconds=(timezone.now() - oldest).total_seconds() if oldest else None,
@@ -39,12 +39,4 @@ def backlog() -> Backlog:
 
 def standing() -> Standing:
     """The backlog as far as the console of the jobs tells it."""
-    lease, pending = _lease(), Event.objects.pending().count()
-    if lease is None:
-        return Standing(pending, leader="")
-    return Standing(pending, lease.holder, lease.since)
-
-
-def _lease() -> RelayLease | None:
-    """The leading relay's; None when it ran out."""
-    return RelayLease.objects.filter(name="relay", until__gt=Now()).first()
+    return standing_of(RELAY, Event.objects.pending().count())

@@ -36,7 +36,14 @@ from outbox.kafka_topics import (
     most_bytes,
     topic_name,
 )
-from outbox.logs import Consumer, DatabaseLog, LogUnavailable, Record, UnpublishableEvent
+from outbox.logs import (
+    Consumer,
+    DatabaseLog,
+    LogUnavailable,
+    Record,
+    TopicUnavailable,
+    UnpublishableEvent,
+)
 from outbox.models import Event, EventQuerySet
 from outbox.topics import check_topic, partitions_of
 
@@ -108,6 +115,9 @@ class KafkaLog(DatabaseLog):
         answers = [(event, self.answers.get(_name(event), held)) for event in events]
         self.answers = {}
         self.topics -= {event.topic for event, error in answers if error}  # looked at again
+        waits = {e.topic: error for e, error in answers if isinstance(error, TopicUnavailable)}
+        for topic, error in waits.items():
+            logger.warning("%s takes nothing, its events wait: %s", topic_name(topic), error)
         return {event.pk: error for event, error in answers if error}
 
     def consumer(
@@ -159,7 +169,7 @@ class KafkaLog(DatabaseLog):
                 break
             except LogUnavailable:
                 raise
-            except Exception as error:  # whatever it is, the event is at fault
+            except Exception as error:  # whatever it is, it is of the event or of its topic
                 self.answers[_name(event)] = error
                 waiting.add(event.lane)
             else:
@@ -174,7 +184,9 @@ class KafkaLog(DatabaseLog):
             if error := errors.get(_name(event)):
                 if error.code() not in REFUSALS | TOPIC_FAULTS:
                     raise LogUnavailable(str(error))
-                if error.code() in TOPIC_FAULTS or len(sent) == 1:
+                if error.code() in TOPIC_FAULTS:
+                    self.answers[_name(event)] = TopicUnavailable(str(error))
+                elif len(sent) == 1:
                     self.answers[_name(event)] = KafkaException(error)
         return any(_name(event) not in self.answers for event in sent)
 
@@ -202,7 +214,9 @@ class KafkaLog(DatabaseLog):
                 },
             )
         except KafkaException as error:
-            if error.args[0].code() in REFUSALS | TOPIC_FAULTS:
+            if error.args[0].code() in TOPIC_FAULTS:
+                raise TopicUnavailable(str(error)) from error
+            if error.args[0].code() in REFUSALS:
                 raise
             raise LogUnavailable(str(error)) from error
         return len(value) + len(channels)
@@ -231,7 +245,7 @@ class KafkaLog(DatabaseLog):
             self.topics |= missing - refused.keys()
             for event in events:
                 if event.topic in refused:
-                    self.answers[_name(event)] = refused[event.topic]
+                    self.answers[_name(event)] = TopicUnavailable(str(refused[event.topic]))
 
 
 def _name(event: Event) -> Name:

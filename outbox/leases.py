@@ -12,10 +12,12 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from jobs.leases import from_now
-from outbox.models import RelayLease
+from jobs.registry import Standing
+from outbox.models import LeaderLease
 
 logger = logging.getLogger(__name__)
 
+RELAY = "relay"
 STAND_BY = 1.0  # seconds between looks at a lease that somebody else holds
 
 
@@ -31,9 +33,9 @@ class Leader:
         self.renewed_at = 0.0  # monotonic
 
     @property
-    def row(self) -> QuerySet[RelayLease]:
+    def row(self) -> QuerySet[LeaderLease]:
         """The lease as long as this process has it: no row is found by a token of the past."""
-        return RelayLease.objects.filter(name=self.name, token=self.token)
+        return LeaderLease.objects.filter(name=self.name, token=self.token)
 
     def lead(self) -> bool:
         """Take, keep or fail to get the lease, by the clock of the database."""
@@ -41,8 +43,8 @@ class Leader:
         if self.token and self.row.update(until=self.until()):
             self.renewed_at = renewed_at
             return True
-        lease = RelayLease.objects.filter(name=self.name)
-        RelayLease.objects.get_or_create(name=self.name)
+        lease = LeaderLease.objects.filter(name=self.name)
+        LeaderLease.objects.get_or_create(name=self.name)
         free = lease.filter(Q(until=None) | Q(until__lt=Now()))
         taken = free.update(
             holder=self.holder, since=Now(), until=self.until(), token=F("token") + 1
@@ -72,3 +74,13 @@ class Leader:
 
     def until(self) -> Any:
         return from_now(timedelta(seconds=settings.OUTBOX_LEASE_SECONDS))
+
+
+def leading(name: str) -> LeaderLease | None:
+    """None when the last one let go, or its time ran out."""
+    return LeaderLease.objects.filter(name=name, until__gt=Now()).first()
+
+
+def standing_of(name: str, pending: int) -> Standing:
+    lease = leading(name)
+    return Standing(pending, lease.holder, lease.since) if lease else Standing(pending, leader="")

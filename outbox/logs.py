@@ -17,7 +17,7 @@ from django.db.models import Min, Q
 from django.utils.module_loading import import_string
 
 from jobs.wake import Wake
-from outbox.models import ConsumerOffset, Event, EventQuerySet, RelayLease
+from outbox.models import ConsumerOffset, Event, EventQuerySet, LeaderLease
 
 
 class UnpublishableEvent(ValueError):
@@ -26,6 +26,10 @@ class UnpublishableEvent(ValueError):
 
 class LogUnavailable(Exception):
     """The log cannot be reached: no event is at fault, all of them wait and keep their places."""
+
+
+class TopicUnavailable(Exception):
+    """The log takes nothing for this topic now: its events wait, those of other topics go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,7 @@ class DatabaseLog(EventLog):
         return Event.objects.published()
 
     def head(self) -> int:
-        found = RelayLease.objects.filter(name="relay").values_list("position", flat=True).first()
+        found = LeaderLease.objects.filter(name="relay").values_list("position", flat=True).first()
         return found or 0
 
     def replay(self, topic: str, after: int, limit: int) -> list[Record] | None:

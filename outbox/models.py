@@ -117,7 +117,7 @@ class Event(models.Model):
         }
 
 
-class RelayLease(models.Model):
+class LeaderLease(models.Model):
     """Who leads, and the last position given: one row, so that one UPDATE checks and allocates."""
 
     name = models.CharField(_("name"), max_length=50, primary_key=True)
@@ -128,8 +128,8 @@ class RelayLease(models.Model):
     position = models.BigIntegerField(_("position"), default=0)
 
     class Meta:
-        verbose_name = _("relay lease")
-        verbose_name_plural = _("relay leases")
+        verbose_name = _("leader lease")
+        verbose_name_plural = _("leader leases")
 
     def __str__(self) -> str:
         return self.name

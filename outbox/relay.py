@@ -17,19 +17,19 @@ from django.db.models.functions import Now
 
 from jobs import clock
 from jobs.wake import notify
-from outbox.leases import STAND_BY, Fenced, Leader
-from outbox.logs import EventLog, LogUnavailable, get_log
+from outbox.leases import RELAY, STAND_BY, Fenced, Leader
+from outbox.logs import EventLog, LogUnavailable, TopicUnavailable, get_log
 from outbox.models import DeadLetter, Event
 from outbox.signals import event_parked
 
 logger = logging.getLogger(__name__)
 
-NAME = "relay"
 FALLBACK_POLL = 2.0  # seconds; a commit wakes the relay sooner
+TOPIC_ATTEMPTS = 5  # no more are counted, so that a topic is tried each half minute
 BATCHES_A_STEP = 10  # then SIGTERM is looked for, however long the backlog
 
 ALLOCATE = (
-    "UPDATE outbox_relaylease SET position = position + %s WHERE name = %s AND token = %s"
+    "UPDATE outbox_leaderlease SET position = position + %s WHERE name = %s AND token = %s"
     " RETURNING position"
 )
 # The n-th id of a JSON list gets the first position + n.
@@ -44,7 +44,7 @@ NUMBER = {
 
 class Relay(Leader):
     def __init__(self, log: EventLog | None = None) -> None:
-        super().__init__(NAME)
+        super().__init__(RELAY)
         self.log = log or get_log()
         self.settled = False  # whether all positions that were given are known to be published
 
@@ -200,13 +200,14 @@ def _give_back(event: Event) -> None:
 
 def _failed(event: Event, error: Exception, *, final: bool = False) -> None:
     """Try again later, twice as late each time; park what has had all its attempts."""
-    event.attempts += 1
+    waits = isinstance(error, TopicUnavailable)  # no attempts end it: no event is at fault
+    event.attempts = min(event.attempts + 1, TOPIC_ATTEMPTS) if waits else event.attempts + 1
     event.error = str(error)
     event.position = None  # it takes a new one, else readers who are past this one would miss it
-    if event.attempts < settings.EVENT_MAX_ATTEMPTS and not final:
-        event.next_attempt_at = clock.now() + timedelta(seconds=2**event.attempts)
-    else:
+    if final or (event.attempts >= settings.EVENT_MAX_ATTEMPTS and not waits):
         _park(event, error)
+    else:
+        event.next_attempt_at = clock.now() + timedelta(seconds=2**event.attempts)
     event.save(update_fields=["attempts", "error", "position", "next_attempt_at", "parked_at"])
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from broadcasts.api.readers import Cursor
 from broadcasts.models import Broadcast, Receipt
 from broadcasts.services import cancel
-from outbox.models import Event, Priority, RelayLease
+from outbox.models import Event, LeaderLease, Priority
 from tests.factories import ActiveFactory, DraftFactory, GroupFactory, ProductFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -185,7 +185,7 @@ def test_a_cursor_says_itself_again() -> None:
 
 
 def test_the_position_is_that_before_the_rows(client: Client, reader: User) -> None:
-    RelayLease.objects.create(name="relay", position=41)
+    LeaderLease.objects.create(name="relay", position=41)
     assert inbox(client)["position"] == 41
 
 

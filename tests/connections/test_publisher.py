@@ -9,9 +9,9 @@ import pytest
 
 from connections import publisher
 from connections.grip import published
-from connections.publisher import GripPublisher, Proxy
+from connections.publisher import GripPublisher, Proxy, standing
 from connections.services import disconnect_people
-from outbox.models import RelayLease
+from outbox.models import LeaderLease
 from outbox.relay import Relay
 from outbox.services import emit
 
@@ -51,7 +51,7 @@ def grip(proxy: Listening, monkeypatch: pytest.MonkeyPatch) -> Iterator[GripPubl
     monkeypatch.setattr(publisher, "RETRY", 0)
     emit("broadcast.activated", "before", {}, channels=["all"])
     Relay().step()
-    RelayLease.objects.update(until=None)
+    LeaderLease.objects.update(until=None)
     started = new_publisher(proxy)
     started.step()
     proxy.told()
@@ -66,7 +66,7 @@ def new_publisher(proxy: Proxy) -> GripPublisher:
 
 
 def publish(grip: GripPublisher) -> None:
-    RelayLease.objects.filter(name="relay").update(until=None)
+    LeaderLease.objects.filter(name="relay").update(until=None)
     Relay().step()
     grip.step()
 
@@ -97,7 +97,7 @@ def test_what_comes_twice_in_one_batch_is_told_once(grip: GripPublisher, proxy: 
     """As after a relay died between publish and mark, and the next one published it again."""
     for channel in ("all", "role-Crew"):
         emit("broadcast.activated", channel, {}, channels=[channel])
-    RelayLease.objects.filter(name="relay").update(until=None)
+    LeaderLease.objects.filter(name="relay").update(until=None)
     Relay().step()
     assert grip.consumer
     records = grip.consumer.poll()
@@ -164,7 +164,7 @@ def test_a_proxy_that_was_not_told_has_its_streams_ask(
 def test_who_follows_one_that_was_killed_has_all_streams_ask(
     grip: GripPublisher, proxy: Listening
 ) -> None:
-    RelayLease.objects.update(until=None)
+    LeaderLease.objects.update(until=None)
     successor = new_publisher(proxy)
     successor.step()
     assert actions(proxy.told()) == ["broadcasts send"]
@@ -184,7 +184,19 @@ def test_who_follows_one_that_stopped_in_order_goes_on_where_it_was(
 
 
 def test_one_that_lost_the_lead_tells_nothing(grip: GripPublisher, proxy: Listening) -> None:
-    RelayLease.objects.filter(name="grip").update(token=99)
+    LeaderLease.objects.filter(name="grip").update(token=99)
     emit("broadcast.activated", "a", {}, channels=["all"])
     publish(grip)
     assert proxy.told() == []
+
+
+def test_the_console_is_told_who_tells_the_proxies(grip: GripPublisher, proxy: Listening) -> None:
+    emit("broadcast.activated", "a", {}, channels=["all"])
+    emit("link.expired", "b", {})
+    LeaderLease.objects.filter(name="relay").update(until=None)
+    Relay().step()
+    assert standing().pending == 1
+    grip.step()
+    assert (standing().pending, standing().leader) == (0, grip.leader.holder)
+    grip.stop()
+    assert standing().leader == ""

@@ -8,7 +8,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from outbox.models import DeadLetter, Event, RelayLease
+from outbox.models import DeadLetter, Event, LeaderLease
 from outbox.services import build_event
 from tests.factories import DeadLetterFactory, operator
 
@@ -131,7 +131,7 @@ def test_the_outbox_says_what_waits_and_who_leads(client: Client, boss: User) ->
     event.save()
     Event.objects.filter(pk=event.pk).update(created_at=now - timedelta(minutes=1))
     DeadLetterFactory.create()
-    RelayLease.objects.create(
+    LeaderLease.objects.create(
         name="relay", holder="one", since=now, until=now + timedelta(minutes=1), position=9
     )
     body = client.get(OUTBOX).json()
@@ -142,7 +142,7 @@ def test_the_outbox_says_what_waits_and_who_leads(client: Client, boss: User) ->
 
 def test_a_lease_that_ran_out_leads_no_more(client: Client, boss: User) -> None:
     past = timezone.now() - timedelta(minutes=1)
-    RelayLease.objects.create(name="relay", holder="dead", since=past, until=past)
+    LeaderLease.objects.create(name="relay", holder="dead", since=past, until=past)
     assert client.get(OUTBOX).json()["leader"] is None
 
 

@@ -24,7 +24,6 @@ from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import override_settings
 
-from outbox import kafka_topics as topics
 from outbox.consumers import Group, consume
 from outbox.deadletters import redrive
 from outbox.kafka import KafkaConsumer, KafkaLog
@@ -311,7 +310,9 @@ def test_a_topic_that_kafka_refuses_stops_no_other(
                 emit("link.expired", "bad", {})
             Event.objects.update(topic="my app")
         publish(log, "good")
-    assert "Topic name is invalid" in DeadLetter.objects.get().error
+    first, second = Event.objects.pending().order_by("id")
+    assert "Topic name is invalid" in first.error
+    assert (first.attempts, second.attempts) == (1, 0)
     with closing(log.consumer(["link"], after=0)) as consumer:
         assert keys_of(read(consumer, 1)) == ["good"]
     with pytest.raises(LogUnavailable, match="Topic name is invalid"):
@@ -328,8 +329,24 @@ def test_a_partition_that_is_not_there_stops_no_other(log: KafkaLog) -> None:
         publish(log, "good", type_="broadcast.activated")
     there = Event.objects.published().filter(topic="link")
     assert {event.partition for event in there} == {0}
-    assert DeadLetter.objects.count() == 20 - there.count()
+    assert Event.objects.pending().count() == 20 - there.count()
     assert Event.objects.published().filter(key="good").exists()
+
+
+def test_what_a_topic_did_not_take_is_published_when_it_does(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its rights are put right: nothing was parked, and the order is kept."""
+    refused = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    with monkeypatch.context() as patch, override_settings(EVENT_MAX_ATTEMPTS=1):
+        patch.setattr("outbox.kafka.create_topics", lambda *_: ([], {"link": refused}))
+        for _ in range(2):
+            publish(log, "a", "b", "a")
+            Event.objects.update(next_attempt_at=None)
+    assert not DeadLetter.objects.exists()
+    publish(log)
+    in_order = Event.objects.published().order_by("position")
+    assert list(in_order.values_list("key", flat=True)) == ["a", "b", "a", "a", "b", "a"]
 
 
 class Troubled(Client):
@@ -398,10 +415,11 @@ def test_no_answer_in_time_is_said_to_be(log: KafkaLog, monkeypatch: pytest.Monk
     monkeypatch.setattr("outbox.kafka.Client", Dumb)
     with pytest.raises(LogUnavailable, match="did not say"):
         log.consumer(["broadcasts"])
-    monkeypatch.setattr(topics, "TIMEOUT", 0.1)
     set_most_bytes("broadcasts", 20_000)
+    too_late: Future[None] = Future()
+    too_late.set_exception(TimeoutError())
     monkeypatch.setattr(
-        AdminClient, "incremental_alter_configs", lambda self, asked: {asked[0]: Future()}
+        AdminClient, "incremental_alter_configs", lambda self, asked: {asked[0]: too_late}
     )
     with pytest.raises(CommandError, match="cannot be reached: no answer in time"):
         kafka_topics()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from outbox.leases import Fenced
 from outbox.logs import DatabaseLog, LogUnavailable, get_log
-from outbox.models import DeadLetter, Event, Priority, RelayLease
+from outbox.models import DeadLetter, Event, LeaderLease, Priority
 from outbox.relay import Relay
 from outbox.services import emit
 from outbox.signals import event_parked
@@ -160,7 +160,7 @@ def test_a_check_that_breaks_parks_its_event(relay: Relay, log: RecordingLog) ->
 @override_settings(EVENT_MAX_BYTES=1_000)
 def test_an_answer_to_parking_that_breaks_does_not_stop_the_stream() -> None:
     def break_down(**_: Any) -> None:
-        RelayLease.objects.get(name="nobody")
+        LeaderLease.objects.get(name="nobody")
 
     event_parked.connect(break_down)
     try:
@@ -253,7 +253,7 @@ def test_a_crash_between_publish_and_mark_publishes_the_same_positions_again(
     log.afterwards = crash
     with pytest.raises(SystemExit):
         Relay(log).step()
-    RelayLease.objects.update(until=None)
+    LeaderLease.objects.update(until=None)
     emit_one("c", priority=Priority.URGENT)
     log.afterwards = lambda: None
     Relay(log).step()
@@ -294,10 +294,10 @@ def test_only_one_leads() -> None:
 def test_a_lease_that_ran_out_is_taken_over() -> None:
     first, second = Relay(DatabaseLog()), Relay(DatabaseLog())
     first.lead()
-    RelayLease.objects.update(until=Now() - timedelta(seconds=1))
+    LeaderLease.objects.update(until=Now() - timedelta(seconds=1))
     assert second.lead()
     assert not first.lead()
-    assert RelayLease.objects.get().token == 2
+    assert LeaderLease.objects.get().token == 2
 
 
 def test_who_resigns_is_followed_at_once() -> None:
@@ -307,13 +307,13 @@ def test_who_resigns_is_followed_at_once() -> None:
     assert second.lead()
     first.resign()
     assert second.lead()
-    assert RelayLease.objects.get().holder == second.holder
+    assert LeaderLease.objects.get().holder == second.holder
 
 
 def test_a_stale_leader_writes_nothing() -> None:
     stale = Relay(DatabaseLog())
     stale.lead()
-    RelayLease.objects.update(until=None)
+    LeaderLease.objects.update(until=None)
     Relay(DatabaseLog()).lead()
     emit_one("a")
     with pytest.raises(Fenced):
@@ -327,7 +327,7 @@ def test_a_leader_that_is_overtaken_while_it_publishes_marks_nothing(
 ) -> None:
     def overtake() -> None:
         log.afterwards = lambda: None
-        RelayLease.objects.update(until=None)
+        LeaderLease.objects.update(until=None)
         assert Relay(log).lead()
 
     log.afterwards = overtake
@@ -339,7 +339,7 @@ def test_a_leader_that_is_overtaken_while_it_publishes_marks_nothing(
 
 @pytest.mark.django_db(transaction=True)
 def test_relays_that_race_for_the_lease_have_one_winner() -> None:
-    RelayLease.objects.create(name="relay")
+    LeaderLease.objects.create(name="relay")
     relays = [Relay(DatabaseLog()) for _ in range(6)]
     assert race(*[relay.lead for relay in relays]).count(True) == 1
 
@@ -378,7 +378,7 @@ def test_many_writers_and_two_relays_leave_no_gap() -> None:
 
     outcomes = race(write("a"), write("b"), work, work)
     assert outcomes == [None] * 4
-    RelayLease.objects.update(until=None)
+    LeaderLease.objects.update(until=None)
     Relay(DatabaseLog()).step()
     keys = published()
     assert len(set(keys)) == 50

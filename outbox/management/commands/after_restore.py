@@ -4,7 +4,7 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.db.models import F
 
-from outbox.models import RelayLease
+from outbox.models import LeaderLease
 
 STEP = 1_000_000
 
@@ -17,9 +17,9 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         with transaction.atomic():
-            lease, _ = RelayLease.objects.select_for_update().get_or_create(name="relay")
+            lease, _ = LeaderLease.objects.select_for_update().get_or_create(name="relay")
             # Another holder may live on the old database: its token must not be taken here.
-            RelayLease.objects.filter(pk=lease.pk).update(
+            LeaderLease.objects.filter(pk=lease.pk).update(
                 position=F("position") + STEP, token=F("token") + STEP, holder="", until=None
             )
         lease.refresh_from_db()
