@@ -3,7 +3,7 @@ import os
 from multiprocessing import Process, active_children
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 from django.db import close_old_connections, connection
 from django_q import cluster
 from django_q.management.commands.qcluster import Command as QClusterCommand
@@ -50,6 +50,9 @@ class CarefulCluster(cluster.Cluster):  # type: ignore[misc]
 
 class Command(QClusterCommand):  # type: ignore[misc]
     help = "Run the periodic jobs (django-q2), on as many nodes as you like."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--run-once", action="store_true", help="Do what is queued, then end.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not hasattr(cluster, "scheduler"):
