@@ -160,6 +160,8 @@ def send(
         _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
         broadcast.refresh_from_db()  # another operator may have edited it since it was read here
         _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
+        if moment > now:
+            notify(BROADCASTS)
     if moment <= now:
         activate(broadcast, only_small=True)
     return broadcast
@@ -302,6 +304,7 @@ def retry(broadcast: Broadcast) -> Broadcast:
             broadcast, [Status.FAILED], back, attempts=0, next_attempt_at=None, last_error=""
         )
         _emit(broadcast, "broadcast.retried", {})
+        notify(BROADCASTS)
     return broadcast
 
 
@@ -469,7 +472,8 @@ def _transition(
     with transaction.atomic(savepoint=False):
         was = row.select_for_update().values_list("status", flat=True).first()
         moved = row.filter(status__in=allowed).update(**changes)
-        notify(BROADCASTS)
+        if status == Status.IN_PROGRESS or broadcast.expires_at:
+            notify(BROADCASTS)
     if not moved:
         raise InvalidTransition(
             _("This broadcast is %(status)s; it cannot become %(wanted)s.")
