@@ -177,6 +177,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "connections.cors.CrossOrigin",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -18,17 +18,17 @@ from uuid import UUID, uuid4
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.contrib.auth import get_user
-from django.contrib.auth.models import AbstractUser, User
+from django.contrib.auth.models import AbstractUser
 from django.core.signing import BadSignature
 from django.http import HttpRequest, parse_cookie
 
-from connections import grip
+from connections import cors, grip
 from connections.channels import channels_of
 from connections.hub import Hub, get_hub
 from connections.models import Connection
 from connections.registry import get_registry
 from connections.stream import CLIENT_GONE, Stream
-from connections.tokens import InvalidToken, read_token
+from connections.tokens import InvalidToken, bearer_of, user_of
 from connections.wire import encode
 from outbox.logs import get_log
 from outbox.topics import BROADCASTS
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 POSITION = re.compile(r"[0-9]{1,19}")  # of more digits `int` may raise
 MAX_POSITION = 2**63 - 1
+ALLOWED = "GET, HEAD, OPTIONS"
 GONE = -1  # a position that no log has
 RETRY_SPREAD = (1_000, 4_000)  # milliseconds; clients of a server that died must not return as one
 
@@ -112,9 +113,13 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         await self.write(refusal.body(), more=False)
 
     async def connect(self) -> None:
+        if self.scope["method"] == "OPTIONS":
+            await self.start(HTTPStatus.NO_CONTENT, {"Allow": ALLOWED})
+            await self.write(b"", more=False)
+            return
         if self.scope["method"] not in ("GET", "HEAD"):
             raise Refusal(
-                HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use GET.", {"Allow": "GET"}
+                HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use GET.", {"Allow": ALLOWED}
             )
         hub = get_hub()
         self.refuse_when_full(hub)
@@ -258,19 +263,18 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         return user, channels_of(user)
 
     def user(self) -> AbstractUser:
-        user: Any
-        if tokens := self.query.get("token"):
+        token = bearer_of(self.headers.get(b"authorization", ""))
+        if token := token or next(iter(self.query.get("token", [])), None):
             try:
-                user = User.objects.filter(pk=read_token(tokens[0]), is_active=True).first()
+                return user_of(token)
             except InvalidToken as error:
                 raise unauthorized("invalid_token", str(error)) from error
-        else:
-            cookies = parse_cookie(self.headers.get(b"cookie", ""))
-            request = HttpRequest()
-            engine = import_module(settings.SESSION_ENGINE)
-            request.session = engine.SessionStore(cookies.get(settings.SESSION_COOKIE_NAME))
-            user = get_user(request)
-        if user is None or not user.is_authenticated:
+        cookies = parse_cookie(self.headers.get(b"cookie", ""))
+        request = HttpRequest()
+        engine = import_module(settings.SESSION_ENGINE)
+        request.session = engine.SessionStore(cookies.get(settings.SESSION_COOKIE_NAME))
+        user: Any = get_user(request)
+        if not user.is_authenticated:
             raise unauthorized("not_authenticated", "Sign in, or pass ?token= from the token API.")
         return user  # type: ignore[no-any-return]
 
@@ -309,20 +313,17 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     # What is answered
 
     def stream_headers(self) -> dict[str, str]:
-        headers = {
+        return {
             "Content-Type": "text/event-stream; charset=utf-8",
-            "Cache-Control": "no-cache, no-transform",
+            "Cache-Control": "no-cache, no-store, no-transform",
             "X-Accel-Buffering": "no",
-            "Vary": "Cookie, Origin",
         }
-        origin = self.headers.get(b"origin", "")
-        if origin and origin in settings.SSE_ALLOW_ORIGINS:
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Allow-Credentials"] = "true"
-        return headers
 
     async def start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
         self.started = True
+        preflight = self.scope["method"] == "OPTIONS"
+        headers |= {"Vary": "Authorization, Cookie, Origin"}
+        headers |= cors.headers_for(self.headers.get(b"origin", ""), preflight=preflight)
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.base_send(
             {"type": "http.response.start", "status": status.value, "headers": pairs}

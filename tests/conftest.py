@@ -20,6 +20,7 @@ from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
 from tests.processes import Environment, Spawned, environment
 
+NewNginx = Callable[[int, int], servers.Nginx]
 NewPushpin = Callable[[int], servers.Pushpin]
 Spawn = Callable[[list[str], Environment], Spawned]
 T = TypeVar("T")
@@ -157,6 +158,23 @@ def new_pushpin() -> Iterator[NewPushpin]:
                 return servers.Pushpin(directory, backend_port)
 
             return stack.enter_context(needed(servers.running(make)))
+
+        yield start
+
+
+@pytest.fixture
+def new_nginx() -> Iterator[NewNginx]:
+    """`new_nginx(port, read_timeout)` starts a proxy in front of what listens there."""
+    with ExitStack() as stack:
+
+        def start(backend_port: int, read_timeout: int) -> servers.Nginx:
+            def make(directory: Path) -> servers.Nginx:
+                return servers.Nginx(directory, backend_port, read_timeout)
+
+            try:
+                return stack.enter_context(servers.running(make))
+            except servers.MissingError as missing:
+                skip_or_fail(missing)
 
         yield start
 

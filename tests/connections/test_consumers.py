@@ -110,6 +110,11 @@ def test_a_forged_token_gets_401(user: User) -> None:
     assert error(ask(f"token={forged}"))["code"] == "invalid_token"
 
 
+def test_a_token_may_stand_in_a_header(user: User) -> None:
+    assert ask(headers={"Authorization": f"Bearer {make_token(user.pk)}"})[0] == 200
+    assert error(ask(headers={"Authorization": "Bearer x"}))["code"] == "invalid_token"
+
+
 def test_an_expired_token_gets_401_and_is_told_where_to_get_a_new_one(user: User) -> None:
     with time_machine.travel("2020-01-01"):
         old = make_token(user.pk)
@@ -156,13 +161,31 @@ def test_the_parameter_of_the_client_library_is_understood(user: User) -> None:
 
 def test_other_methods_get_405(user: User) -> None:
     status, headers, _ = ask(method="POST")
-    assert (status, headers["allow"]) == (405, "GET")
+    assert (status, headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 def test_head_tells_the_headers_and_ends(user: User) -> None:
     status, headers, body = ask(f"token={make_token(user.pk)}", method="HEAD")
     assert (status, body) == (200, b"")
     assert headers["content-type"].startswith("text/event-stream")
+    assert not Connection.objects.exists()
+
+
+def test_nothing_on_the_way_may_keep_buffer_or_compress_it(user: User) -> None:
+    _, headers, body = ask(
+        f"token={make_token(user.pk)}", headers={"Accept-Encoding": "gzip, deflate, br, zstd"}
+    )
+    assert headers["cache-control"] == "no-cache, no-store, no-transform"
+    assert headers["x-accel-buffering"] == "no"
+    assert "content-encoding" not in headers
+    assert b"event: CONNECTED\n" in body
+
+
+def test_each_client_is_told_another_moment_to_return_at(user: User) -> None:
+    answers = [ask(f"token={make_token(user.pk)}")[2] for _ in range(4)]
+    retries = [int(body.split(b"\n")[0].removeprefix(b"retry: ")) for body in answers]
+    assert all(1_000 <= retry <= 4_000 for retry in retries)
+    assert len(set(retries)) > 1
 
 
 def test_a_full_server_gets_503_with_retry_after(user: User, settings: Any) -> None:
@@ -186,6 +209,18 @@ def test_only_named_origins_may_read_it_from_elsewhere(user: User, settings: Any
     _, refused, _ = ask(query, headers={"Origin": "https://b.example"})
     assert allowed["access-control-allow-origin"] == "https://a.example"
     assert "access-control-allow-origin" not in refused
+
+
+def test_a_preflight_is_answered_and_a_refusal_can_be_read(settings: Any) -> None:
+    settings.SSE_ALLOW_ORIGINS = ["https://a.example"]
+    origin = {"Origin": "https://a.example"}
+    status, headers, body = ask(method="OPTIONS", headers=origin)
+    assert (status, body) == (204, b"")
+    assert "Last-Event-ID" in headers["access-control-allow-headers"]
+    assert headers["access-control-allow-credentials"] == "true"
+    status, headers, _ = ask(headers=origin)
+    assert (status, headers["access-control-allow-origin"]) == (401, "https://a.example")
+    assert "access-control-allow-origin" not in ask(method="OPTIONS")[1]
 
 
 def test_a_directory_that_is_down_is_503_and_not_silence(user: User, settings: Any) -> None:
