@@ -14,9 +14,11 @@ from django.db import OperationalError
 from django.test import Client
 
 from broadcasts.directory import get_directory
-from connections import consumers, hub
+from connections import admissions, consumers, hub
+from connections.admissions import admit
 from connections.hub import database_task
 from connections.models import Connection
+from connections.refusals import ConnectLimit
 from connections.registry import DatabaseRegistry
 from connections.services import disconnect_people
 from connections.tokens import make_token
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def fresh_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_hub", None)
-    monkeypatch.setattr(consumers, "_limit", consumers.ConnectLimit())
+    monkeypatch.setattr(consumers, "_limit", ConnectLimit())
 
 
 @pytest.fixture
@@ -238,13 +240,12 @@ def test_a_directory_that_is_down_is_503_and_not_silence(user: User, settings: A
 def test_a_client_that_goes_while_it_is_admitted_leaves_no_connection_behind(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admit = consumers.StreamConsumer.admit
     admitting, gone = threading.Event(), threading.Event()
 
-    def admit_slowly(self: consumers.StreamConsumer, node: str) -> Any:
+    def admit_slowly(*asking: Any) -> Any:
         admitting.set()
         gone.wait(10)
-        return admit(self, node)
+        return admit(*asking)
 
     async def come_and_go() -> None:
         consumer = ApplicationCommunicator(consumers.StreamConsumer.as_asgi(), scope)
@@ -262,7 +263,7 @@ def test_a_client_that_goes_while_it_is_admitted_leaves_no_connection_behind(
     def ended() -> bool:
         return Connection.objects.filter(reason="client disconnected").exists()
 
-    monkeypatch.setattr(consumers.StreamConsumer, "admit", admit_slowly)
+    monkeypatch.setattr(admissions, "admit", admit_slowly)
     scope = scope_of(f"token={make_token(user.pk)}")
     asyncio.run(come_and_go())
     assert not Connection.objects.active().exists()
@@ -306,10 +307,8 @@ def test_the_cookies_of_other_applications_are_in_nobodys_way(
 def test_permissions_that_change_while_a_stream_opens_cut_it(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admit = consumers.StreamConsumer.admit
-
-    def admit_and_then_change(self: consumers.StreamConsumer, node: str) -> Any:
-        answer = admit(self, node)
+    def admit_and_then_change(*asking: Any) -> Any:
+        answer = admit(*asking)
         disconnect_people({user.pk}, reason="permissions changed", reconnect=True)
         Relay().step()
         this = hub.get_hub()
@@ -320,6 +319,6 @@ def test_permissions_that_change_while_a_stream_opens_cut_it(
         done.wait(10)
         return answer
 
-    monkeypatch.setattr(consumers.StreamConsumer, "admit", admit_and_then_change)
+    monkeypatch.setattr(admissions, "admit", admit_and_then_change)
     _, _, body = ask(f"token={make_token(user.pk)}", pieces=2)
     assert b"event: DISCONNECTED" in body
