@@ -23,6 +23,7 @@ from connections.refusals import Refusal, unauthorized
 from connections.registry import get_registry
 from connections.stream import CLIENT_GONE
 from connections.tokens import InvalidToken, read_token
+from jobs import clock
 
 if TYPE_CHECKING:
     from connections.hub import Hub
@@ -100,6 +101,7 @@ class Admissions:
 
 def admit(node: str, asking: Sequence[Asking]) -> list[Admitted | Refusal]:
     found = identify(asking)
+    now = clock.now()  # as a value: three defaults a row are most of the work of a large INSERT
     connections = [
         Connection(
             id=uuid4(),
@@ -108,6 +110,9 @@ def admit(node: str, asking: Sequence[Asking]) -> list[Admitted | Refusal]:
             channels=one[1],
             address=asked.address,
             user_agent=asked.user_agent[:300],
+            connected_at=now,
+            last_heartbeat=now,
+            last_activity=now,
         )
         for asked, one in zip(asking, found, strict=True)
         if not isinstance(one, Refusal)
