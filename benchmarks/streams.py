@@ -11,13 +11,13 @@ import os
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,15 @@ FANNED, BURST, MISSED = 20, 200, 50  # events
 SIZE = 400  # bytes of padding; about as long as a message
 BIG, BIG_SIZE = 150, 32_000  # more than a socket takes for a client that does not read
 THREAD_A_CLIENT = {"eventstream_daphne", "eventstream_uvicorn"}
+NO_REPLAY = {
+    "pushpin": "it keeps nothing: what was missed is asked of the server behind it",
+    "centrifugo": "it goes on from an offset in the URL, not from Last-Event-ID",
+}
 
 
 @dataclass
 class Sizes:
-    """Clients, and seconds between events that are not to meet."""
+    """Numbers of clients, and seconds."""
 
     small: int
     large: int
@@ -47,14 +51,13 @@ class Sizes:
     rounds: int
     pause: float
     big_pause: float
+    settle: float
     patience: float
-    """Seconds until what has not come is missing."""
-    most_threads: int
-    """Most clients of a server that has a thread for each."""
+    """Until what has not come is missing."""
 
 
-FULL = Sizes(1_000, 5_000, 10_000, 3, 0.5, 0.1, 60, 1_000)
-QUICK = Sizes(100, 500, 1_000, 1, 0.05, 0.02, 20, 100)
+FULL = Sizes(1_000, 5_000, 10_000, 3, 0.5, 0.1, 1, 60)
+QUICK = Sizes(100, 500, 1_000, 1, 0.05, 0.01, 0.3, 20)
 
 
 @dataclass
@@ -91,28 +94,49 @@ def compare(servers: dict[str, Peer], sizes: Sizes) -> Report:
     allow_many_sockets()
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     skipped: dict[str, None] = {}
-    scenarios = {
-        "idle": partial(idle, sizes.idle),
-        "small": partial(crowd, sizes.small),
-        "large": partial(crowd, sizes.large),
-        "slow": partial(slow, sizes.small),
-    }
-    for _ in range(sizes.rounds):  # in turn, so that a noisy minute is nobody's alone
+    for number in range(sizes.rounds):  # in turn, so that a noisy minute is nobody's alone
         for name, peer in servers.items():
-            for scenario, measure in scenarios.items():
-                if name in THREAD_A_CLIENT and measure.args[0] > sizes.most_threads:
-                    skipped[f"{name}, {scenario}: it has a thread for each client"] = None
-                    continue
-                try:
-                    with tempfile.TemporaryDirectory(prefix="broadcast-peer-") as directory:
-                        with peer(Path(directory)) as served:
-                            for figure, value in measure(served, program, sizes).items():
-                                found[figure][name].append(value)
-                except MissingError as missing:
-                    skipped[f"{name}: {missing}"] = None
-                except (RuntimeError, OSError) as error:
-                    skipped[f"{name}, {scenario}: {error}"] = None
+            print(f"round {number + 1} of {sizes.rounds}: {name}", file=sys.stderr)
+            try:
+                for measured in measure(name, peer, program, sizes):
+                    for figure, value in measured.items():
+                        found[figure][name].append(value)
+            except MissingError as missing:
+                skipped[f"{name}: {missing}"] = None
+            except (RuntimeError, OSError) as error:
+                skipped[f"{name}: {error}"] = None
+            else:
+                skipped |= dict.fromkeys(left_out(name, sizes))
     return report(found, list(skipped), sizes)
+
+
+def measure(name: str, peer: Peer, program: Path, sizes: Sizes) -> Iterator[Figures]:
+    """Memory on servers that nobody has used yet, and the rest after it."""
+    few = name in THREAD_A_CLIENT
+    if not few:
+        with started(peer) as served:
+            yield idle(sizes.idle, served, program, sizes)
+    with started(peer) as served:
+        yield slow(sizes.small, served, program, sizes)
+        yield crowd(sizes.small, served, program, sizes)
+        if not few:
+            yield crowd(sizes.large, served, program, sizes, storms=name not in NO_REPLAY)
+
+
+def left_out(name: str, sizes: Sizes) -> Iterator[str]:
+    if name in THREAD_A_CLIENT:
+        yield f"{name}, more than {sizes.small} clients: it has a thread for each"
+    if reason := NO_REPLAY.get(name):
+        yield f"{name}, storm: {reason}"
+
+
+@contextmanager
+def started(peer: Peer) -> Iterator[Served]:
+    with (
+        tempfile.TemporaryDirectory(prefix="broadcast-peer-") as directory,
+        peer(Path(directory)) as served,
+    ):
+        yield served
 
 
 def report(
@@ -149,11 +173,11 @@ def is_noisy(values: list[float]) -> bool:
 def idle(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
     """Memory for each client, beside the first one: what is loaded once is not a client's."""
     with load(program, served, 1):
-        time.sleep(1)
+        time.sleep(sizes.settle)
         before, threads = memory(served.pid), threads_of(served.pid)
         began = cpu(served.pid)
         with load(program, served, clients) as streams:
-            time.sleep(2)
+            time.sleep(2 * sizes.settle)
             return {
                 f"{clients}_idle_kib": (memory(served.pid) - before) / clients,
                 f"{clients}_more_threads": threads_of(served.pid) - threads,
@@ -162,10 +186,12 @@ def idle(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
             }
 
 
-def crowd(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
+def crowd(
+    clients: int, served: Served, program: Path, sizes: Sizes, *, storms: bool = False
+) -> Figures:
     """Events one by one, then back to back, then those that all of them missed."""
     with load(program, served, clients) as streams:
-        time.sleep(1)
+        time.sleep(sizes.settle)
         streams.events = Events(served)
         began = [cpu(served.pid), cpu(streams.process.pid), cpu(served.relay)]
         streams.events.publish(FANNED, pause=sizes.pause)
@@ -194,7 +220,7 @@ def crowd(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
             "burst_disordered": burst["disordered"],
             "burst_duplicates": burst["duplicates"],
         }
-        if clients == sizes.large and not burst["missing"]:
+        if storms and not burst["missing"]:
             figures |= storm(streams, served, sizes)
         return {f"{clients}_{name}": value for name, value in figures.items()}
 
@@ -203,21 +229,19 @@ def storm(streams: "Streams", served: Served, sizes: Sizes) -> Figures:
     """From the moment when all come back until the last has what was published meanwhile."""
     streams.say("cut")
     streams.events.publish(MISSED)
-    time.sleep(1)
+    time.sleep(sizes.settle)
     before, asked = cpu(served.pid), transactions()
     back = streams.say("return")
     caught_up = streams.wait(sizes.patience)
-    if caught_up["missing"]:  # a server that replays nothing
-        return {"storm_missing": caught_up["missing"]}
     figures = {
         "storm_s": caught_up["last"] - back["began"],
         "storm_connect_s": back["seconds"],
         "storm_cpu_ms": (cpu(served.pid) - before) / len(streams.paths) * 1e3,
-        "storm_missing": 0,
+        "storm_missing": caught_up["missing"],
         "storm_disordered": caught_up["disordered"],
     }
     if served.relay and asked is not None:
-        time.sleep(2)  # PostgreSQL counts a little later
+        time.sleep(2 * sizes.settle)  # PostgreSQL counts a little later
         figures["storm_transactions"] = ((transactions() or 0) - asked) / len(streams.paths)
     return figures
 
@@ -228,7 +252,7 @@ def slow(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
     figures: Figures = {}
     for name, unwilling in (("without_slow", 0), ("with_slow", few)):
         with load(program, served, clients + 2 * unwilling, unwilling) as streams:
-            time.sleep(1)
+            time.sleep(sizes.settle)
             streams.events = Events(served)
             before = memory(served.pid)
             streams.events.publish(BIG, pause=sizes.big_pause, size=BIG_SIZE)
@@ -257,7 +281,7 @@ class Events:
         for number in range(count):
             time.sleep(max(0, begin + number * pause - time.monotonic()))
             self.count += 1
-            self.served.publish({"mark": f"@{self.count}@{time.time_ns()}@", "pad": "x" * size})
+            self.served.publish({"mark": f"@{self.count}@{time.time_ns()}@", "padding": "x" * size})
 
 
 @dataclass

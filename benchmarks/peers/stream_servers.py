@@ -217,7 +217,7 @@ def pushpin(directory: Path) -> Iterator[Served]:
     class Holder(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 (its interface)
+        def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Content-Length", "0")
