@@ -9,6 +9,7 @@ others by their HTTP interface. Receipts are not part of it: `capacity` measures
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from django.db import connection
 
 from benchmarks.peers.stream_servers import BUILT, OURS, PEERS, Peer, Served
 from benchmarks.reports import Report
-from tests.servers import MissingError, find_program
+from tests.servers import MissingError
 
 Figures = dict[str, float]
 LOAD = Path(__file__).parent / "peers" / "load"
@@ -90,7 +91,10 @@ def run(*, quick: bool) -> Report:
 
 
 def compare(servers: dict[str, Peer], sizes: Sizes) -> Report:
-    program = build_load()
+    try:
+        program = build_load()
+    except MissingError as missing:
+        raise SystemExit(f"The clients of this benchmark are built with Go: {missing}") from missing
     allow_many_sockets()
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     skipped: dict[str, None] = {}
@@ -111,13 +115,14 @@ def compare(servers: dict[str, Peer], sizes: Sizes) -> Report:
 
 
 def measure(name: str, peer: Peer, program: Path, sizes: Sizes) -> Iterator[Figures]:
-    """Memory on servers that nobody has used yet, and the rest after it."""
+    """On a server of its own each time: neither memory nor history is another scenario's."""
     few = name in THREAD_A_CLIENT
     if not few:
         with started(peer) as served:
             yield idle(sizes.idle, served, program, sizes)
     with started(peer) as served:
         yield slow(sizes.small, served, program, sizes)
+    with started(peer) as served:
         yield crowd(sizes.small, served, program, sizes)
         if not few:
             yield crowd(sizes.large, served, program, sizes, storms=name not in NO_REPLAY)
@@ -328,10 +333,9 @@ def say(process: "subprocess.Popen[str]", line: str) -> dict[str, Any]:
 
 
 def build_load() -> Path:
-    try:
-        go = find_program("go", "golang", Path("/usr/local/go/bin"))
-    except MissingError as missing:
-        raise SystemExit(f"The clients of this benchmark are built with Go: {missing}") from missing
+    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    if go is None:
+        raise MissingError("no go found; install Go 1.22 or newer")
     BUILT.mkdir(parents=True, exist_ok=True)
     program = BUILT / "load"
     subprocess.run([go, "build", "-o", program, "."], cwd=LOAD, check=True, timeout=300)

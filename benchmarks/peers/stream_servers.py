@@ -319,7 +319,7 @@ def wait_for(port: int, server: Spawned) -> None:
 def built(name: str) -> Path:
     found = BUILT / name
     if not found.exists():
-        raise MissingError("make peers builds it; needs go")
+        raise MissingError("make peers builds it, with Go 1.26 or newer")
     return found
 
 

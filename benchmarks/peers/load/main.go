@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -182,10 +181,7 @@ func (c *client) open() error {
 		conn.Close()
 		return err
 	}
-	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err == nil && answer.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d", answer.StatusCode)
-	}
+	body, err := answer(bufio.NewReader(conn))
 	if err != nil {
 		conn.Close()
 		return err
@@ -194,8 +190,61 @@ func (c *client) open() error {
 	c.Lock()
 	c.conn, c.ended = conn, false
 	c.Unlock()
-	go c.read(conn, answer.Body)
+	go c.read(conn, body)
 	return nil
+}
+
+// answer reads the head of it and returns its body. Of net/http it would be shorter, and built
+// in a minute instead of some seconds where nothing is cached.
+func answer(from *bufio.Reader) (io.Reader, error) {
+	status, err := from.ReadString('\n')
+	if err != nil {
+		return nil, err
+	}
+	if words := strings.Fields(status); len(words) < 2 || words[1] != "200" {
+		return nil, fmt.Errorf("answered %q", strings.TrimSpace(status))
+	}
+	var body io.Reader = from
+	for {
+		line, err := from.ReadString('\n')
+		if err != nil {
+			return nil, err
+		}
+		line = strings.ToLower(strings.TrimSpace(line))
+		if line == "" {
+			return body, nil
+		}
+		if line == "transfer-encoding: chunked" {
+			body = &chunks{from: from}
+		}
+	}
+}
+
+// chunks is what is in the chunks of a body.
+type chunks struct {
+	from *bufio.Reader
+	left int
+}
+
+func (c *chunks) Read(buffer []byte) (int, error) {
+	for c.left == 0 {
+		line, err := c.from.ReadSlice('\n')
+		if err != nil {
+			return 0, err
+		}
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 { // the end of the chunk before
+			continue
+		}
+		size, err := strconv.ParseInt(string(line), 16, 32)
+		if err != nil || size == 0 {
+			return 0, io.EOF
+		}
+		c.left = int(size)
+	}
+	n, err := c.from.Read(buffer[:min(len(buffer), c.left)])
+	c.left -= n
+	return n, err
 }
 
 // cut closes without a farewell, as a network that goes away.
