@@ -78,8 +78,9 @@ services-stop:
 peers: $(VENV)/development  # what benchmarks measure beside this project
 	@$(BIN)/python -c '$(REQUIREMENTS)' peers > $(VENV)/peers.txt
 	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/peers.txt
-	@mkdir -p var/peers
-	-cd benchmarks/peers/mercure && go build -o $(CURDIR)/var/peers/mercure .
+	@mkdir -p var/peers/hub
+	@cp benchmarks/peers/mercure/* var/peers/hub
+	-cd var/peers/hub && go mod tidy && go build -o ../mercure .
 	-GOBIN=$(CURDIR)/var/peers go install github.com/centrifugal/centrifugo/v6@v6.9.1
 	@echo "nchan and Pushpin: apt-get install nginx-light libnginx-mod-nchan pushpin"
 
