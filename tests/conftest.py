@@ -171,10 +171,7 @@ def new_nginx() -> Iterator[NewNginx]:
             def make(directory: Path) -> servers.Nginx:
                 return servers.Nginx(directory, backend_port, read_timeout)
 
-            try:
-                return stack.enter_context(servers.running(make))
-            except servers.MissingError as missing:
-                skip_or_fail(missing)
+            return stack.enter_context(needed(servers.running(make)))
 
         yield start
 
