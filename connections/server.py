@@ -69,7 +69,8 @@ class Server(DaphneServer):  # type: ignore[misc]
                 protocol.channel.forceAbortClient()
             return
         body = message["type"] == "http.response.body"
-        if body and message.get("more_body") and _is_eager(protocol):
+        # An empty chunk would end the response.
+        if body and message.get("more_body") and message.get("body") and _is_eager(protocol):
             _write_now(protocol, message["body"])
             await protocol.flow.free.wait()
             return
@@ -89,7 +90,8 @@ def _is_eager(protocol: Any) -> bool:
     if not getattr(protocol, "flow", None) or protocol.finished or protocol.channel is None:
         return False
     socket = protocol.channel.transport
-    if not (protocol.startedWriting and isinstance(socket, Connection)):
+    # Chunked: neither HEAD nor a status without a body, to which Twisted writes nothing.
+    if not (protocol.startedWriting and protocol.chunked and isinstance(socket, Connection)):
         return False
     waiting = socket.dataBuffer or socket._tempDataBuffer
     return bool(socket.connected and not socket.disconnecting and not waiting)
@@ -99,7 +101,7 @@ def _write_now(protocol: Any, body: bytes) -> None:
     """To the socket; by way of the reactor it would cost adding and removing a writer, which is
     more than all the rest. What the socket does not take is Twisted's to write.
     """
-    data = b"%x\r\n%b\r\n" % (len(body), body) if protocol.chunked else body
+    data = b"%x\r\n%b\r\n" % (len(body), body)
     socket = protocol.channel.transport
     sent = socket.writeSomeData(data)
     rest = data[sent:] if isinstance(sent, int) else data  # else it is lost, and Twisted says so
