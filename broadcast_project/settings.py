@@ -46,6 +46,7 @@ LOG_LEVEL: str = env.str(
 # Broadcasts and the directory of people
 BROADCAST_CONTENT_MAX_BYTES: int = env.int("BROADCAST_CONTENT_MAX_BYTES", 65_536)
 BROADCAST_MAX_ATTEMPTS: int = env.int("BROADCAST_MAX_ATTEMPTS", 5)
+SERIES_GRACE_MINUTES: int = env.int("SERIES_GRACE_MINUTES", 60)
 DIRECTORY_BACKEND: str = env.str("DIRECTORY_BACKEND", "broadcasts.directory.ModelDirectory")
 DIRECTORY_URL: str = env.str("DIRECTORY_URL", "")
 DIRECTORY_TOKEN: str = env.str("DIRECTORY_TOKEN", "")

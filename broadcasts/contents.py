@@ -29,9 +29,9 @@ def rendered(contents: Iterable[str]) -> dict[str, str]:
     return {content: html[key] for content, key in keys.items()}
 
 
-def forget(content: str) -> None:
+def forget(*contents: str) -> None:
     """A broadcast is over: make room."""
-    cache.delete(_key(content))
+    cache.delete_many([_key(content) for content in contents])
 
 
 def _key(content: str) -> str:

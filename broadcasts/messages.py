@@ -3,21 +3,36 @@
 from datetime import datetime
 from typing import Any
 
+from broadcasts.languages import Text
+from broadcasts.markdown import render
 from broadcasts.models import Broadcast
 from outbox.models import Priority
 
 
-def message_of(broadcast: Broadcast, html: str | None = None) -> dict[str, Any]:
-    """JSON-ready; without what belongs to one person (`seen_at`, `read_at`).
+def message_of(broadcast: Broadcast) -> dict[str, Any]:
+    """For the stream: in all its languages, since the same bytes go to every reader."""
+    texts = broadcast.texts
+    translations = {
+        language: {"title": text.title, "content": text.content, "html": render(text.content)}
+        for language, text in texts.items()
+        if language != broadcast.language
+    }
+    message = message_in(broadcast, texts[broadcast.language], broadcast.html)
+    return message | {"translations": translations}
 
-    `html` is the rendered content, for who has it already.
+
+def message_in(broadcast: Broadcast, text: Text, html: str) -> dict[str, Any]:
+    """In one of its languages; `html` is the rendered content.
+
+    JSON-ready; without what belongs to one person (`seen_at`, `read_at`).
     """
     return {
         "broadcast_id": broadcast.pk,
         "correlation_id": str(broadcast.correlation_id),
-        "title": broadcast.title,
-        "content": broadcast.content,
-        "html": broadcast.html if html is None else html,
+        "language": text.language,
+        "title": text.title,
+        "content": text.content,
+        "html": html,
         "category": broadcast.category,
         "priority": Priority(broadcast.priority).name,
         "reference": broadcast.reference,

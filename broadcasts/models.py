@@ -9,7 +9,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from broadcasts.markdown import render
+from broadcasts.languages import Translated
 from outbox.models import Priority
 
 
@@ -134,11 +134,9 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
         )
 
 
-class Broadcast(models.Model):
-    title = models.CharField(_("title"), max_length=200)
-    content = models.TextField(
-        _("content"), blank=True, help_text=_("Markdown; HTML is shown as text.")
-    )
+class Composition(Translated):
+    """What an operator composes: a broadcast, or the pattern of those that a series makes."""
+
     category = models.CharField(_("category"), max_length=100, blank=True)
     priority = models.PositiveSmallIntegerField(
         _("priority"), choices=Priority.choices, default=Priority.NORMAL
@@ -165,6 +163,30 @@ class Broadcast(models.Model):
         default=False,
         help_text=_("Signs the addressed people out; only with fire and forget."),
     )
+
+    class Meta:
+        abstract = True
+
+    def problems(self) -> dict[str, str]:
+        problems = super().problems()
+        if not isinstance(self.targets, list) or not all(
+            isinstance(target, str) for target in self.targets
+        ):
+            problems["targets"] = str(_("Targets must be a list of strings."))
+        elif self.audience == Audience.ALL and self.targets:
+            problems["targets"] = str(_("Everyone needs no targets: leave them empty."))
+        elif self.audience != Audience.ALL and not self.targets:
+            problems["targets"] = str(_("Name at least one target, or choose everyone."))
+        elif len(set(self.targets)) < len(self.targets):
+            problems["targets"] = str(_("Each target may be named once."))
+        return problems
+
+    def clean(self) -> None:
+        if problems := self.problems():
+            raise ValidationError(dict[str, Any](problems))
+
+
+class Broadcast(Composition):
     scheduled_at = models.DateTimeField(
         _("scheduled at"), null=True, blank=True, help_text=_("Empty or past means now.")
     )
@@ -183,6 +205,16 @@ class Broadcast(models.Model):
         related_name="broadcasts_sent",
     )
     sender_name = models.CharField(_("sender name"), max_length=200, blank=True, editable=False)
+    series = models.ForeignKey(
+        "broadcasts.Series",
+        verbose_name=_("series"),
+        on_delete=models.PROTECT,
+        null=True,
+        editable=False,
+        related_name="broadcasts",
+        db_index=False,  # its unique constraint begins with it
+    )
+    occurrence = models.DateTimeField(_("occurrence"), null=True, editable=False)
     external_id = models.CharField(
         _("external id"), max_length=200, null=True, blank=True, unique=True, editable=False
     )
@@ -230,6 +262,9 @@ class Broadcast(models.Model):
                 | models.Q(activated_at__isnull=False),
                 name="broadcasts_active_has_moment",
             ),
+            models.UniqueConstraint(
+                fields=["series", "occurrence"], name="broadcasts_one_broadcast_per_occurrence"
+            ),
         ]
         indexes = [
             models.Index(
@@ -250,36 +285,15 @@ class Broadcast(models.Model):
                 condition=models.Q(status=Status.IN_PROGRESS),
             ),
             models.Index(fields=["status", "-activated_at"], name="broadcasts_inbox_order"),
+            models.Index(
+                fields=["occurrence"],
+                name="broadcasts_occurrence_due",
+                condition=models.Q(status=Status.SCHEDULED, series__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.title
-
-    @property
-    def html(self) -> str:
-        """The content as sanitised HTML."""
-        return render(self.content)
-
-    def clean(self) -> None:
-        errors: dict[str, str] = {}
-        size = len(self.content.encode())
-        if size > settings.BROADCAST_CONTENT_MAX_BYTES:
-            errors["content"] = _(
-                "The content has %(size)s bytes; at most %(most)s are allowed. "
-                "Shorten it, or link to the long version."
-            ) % {"size": size, "most": settings.BROADCAST_CONTENT_MAX_BYTES}
-        if not isinstance(self.targets, list) or not all(
-            isinstance(target, str) for target in self.targets
-        ):
-            errors["targets"] = str(_("Targets must be a list of strings."))
-        elif self.audience == Audience.ALL and self.targets:
-            errors["targets"] = str(_("Everyone needs no targets: leave them empty."))
-        elif self.audience != Audience.ALL and not self.targets:
-            errors["targets"] = str(_("Name at least one target, or choose everyone."))
-        elif len(set(self.targets)) < len(self.targets):
-            errors["targets"] = str(_("Each target may be named once."))
-        if errors:
-            raise ValidationError(dict[str, Any](errors))
 
 
 class Address(models.Model):
@@ -387,3 +401,24 @@ class Receipt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.broadcast_id} → {self.user_id}"
+
+
+from broadcasts.series_models import Series, Skip  # noqa: E402
+from broadcasts.template_models import Template  # noqa: E402
+
+__all__ = [
+    "Address",
+    "Audience",
+    "Broadcast",
+    "BroadcastQuerySet",
+    "Composition",
+    "JSONLength",
+    "Product",
+    "Receipt",
+    "ReceiptStatus",
+    "Series",
+    "Skip",
+    "Status",
+    "Template",
+    "listed",
+]

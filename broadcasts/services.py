@@ -34,6 +34,7 @@ from broadcasts.models import (
     Audience,
     Broadcast,
     BroadcastQuerySet,
+    Composition,
     JSONLength,
     Receipt,
     ReceiptStatus,
@@ -81,10 +82,10 @@ def draft(sender: AbstractUser | None, **fields: Any) -> Broadcast:
     return broadcast
 
 
-def validate(broadcast: Broadcast) -> None:
+def validate(composed: Composition) -> None:
     """The rules of the row, and that every target exists."""
-    broadcast.full_clean()
-    refuse_unknown(get_directory().unknown(broadcast.audience, broadcast.targets))
+    composed.full_clean()
+    refuse_unknown(get_directory().unknown(composed.audience, composed.targets))
 
 
 def refuse_unknown(unknown: Sequence[str]) -> None:
@@ -133,9 +134,8 @@ def edit(broadcast: Broadcast, **fields: Any) -> Broadcast:
 
 def duplicate(broadcast: Broadcast, sender: AbstractUser | None) -> Broadcast:
     """A new draft with the same words and audience, without its moments."""
-    same = ("title", "content", "category", "priority", "reference", "audience", "targets")
-    fields = {name: getattr(broadcast, name) for name in (*same, "fire_and_forget", "force_logoff")}
-    return compose(sender, **fields)
+    same = {field.name: getattr(broadcast, field.name) for field in Composition._meta.get_fields()}
+    return compose(sender, **same)
 
 
 def send(
@@ -156,15 +156,20 @@ def send(
         return broadcast
     if moment <= now and not allow_empty:
         _refuse_empty(broadcast)
+    schedule(broadcast, moment)
+    if moment <= now:
+        activate(broadcast, only_small=True)
+    return broadcast
+
+
+def schedule(broadcast: Broadcast, moment: datetime) -> None:
+    """Let a draft wait for its moment; the clock sends it, at once when that has passed."""
     with transaction.atomic():
         _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
         broadcast.refresh_from_db()  # another operator may have edited it since it was read here
         _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
-        if moment > now:
+        if moment > clock.now():
             notify(BROADCASTS)
-    if moment <= now:
-        activate(broadcast, only_small=True)
-    return broadcast
 
 
 def _refuse_empty(broadcast: Broadcast) -> None:
@@ -461,7 +466,9 @@ def _finish(
             _emit_addressed(broadcast, event, data)
         else:
             _emit(broadcast, event, data)
-        transaction.on_commit(partial(forget, broadcast.content), robust=True)
+        transaction.on_commit(
+            partial(forget, *(t.content for t in broadcast.texts.values())), robust=True
+        )
 
 
 def _transition(

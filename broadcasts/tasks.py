@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db.models.functions import Now
 
 from broadcasts.models import Broadcast, Status
+from broadcasts.series import catch_up, plan_due
 from broadcasts.services import BROADCASTS, activate_due, expire_overdue, resume
 from jobs import clock
 from jobs.registry import Standing, periodic, worker
@@ -22,14 +23,16 @@ def preparation_standing() -> Standing:
 
 @worker("BROADCAST_CLOCK", standing=clock_standing)
 class BroadcastClock:
-    """Send and end broadcasts at their very moment."""
+    """Send and end broadcasts at their very moment, and make the next ones of series."""
 
     wakes_on = BROADCASTS
 
     def step(self) -> float:
         looked_at = clock.now()
+        catch_up()
         activate_due(only_small=True)
         expire_overdue()
+        plan_due()
         return seconds_until_next(looked_at)
 
     def stop(self) -> None:
@@ -76,8 +79,9 @@ def seconds_until_next(looked_at: datetime) -> float:
 
 @periodic("BROADCAST_ACTIVATION", every="60s", at_least="55s", at_most="59s", backlog=count_due)
 def process_scheduled_broadcasts() -> int:
-    """Send what is due and was missed, and go on with what was left in preparation."""
-    return activate_due() + resume()
+    """Send what is due and was missed, make next occurrences, go on with preparation."""
+    catch_up()
+    return activate_due() + resume() + plan_due()
 
 
 @periodic("BROADCAST_EXPIRATION", every="60s", at_least="55s", at_most="59s", backlog=count_overdue)

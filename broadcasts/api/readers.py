@@ -22,7 +22,8 @@ from rest_framework.views import APIView
 
 from broadcasts.api.fields import LARGEST_ID, PRIORITIES
 from broadcasts.contents import rendered
-from broadcasts.messages import message_of
+from broadcasts.languages import languages_of
+from broadcasts.messages import message_in
 from broadcasts.models import Broadcast
 from broadcasts.receipts import dismiss, inbox_of, mark_all_read, mark_read, mark_seen
 from connections.authentication import OWN
@@ -30,6 +31,7 @@ from outbox.logs import get_log
 from outbox.models import Priority
 
 MOST_IDS = 1_000  # a call
+SEARCHED_LANGUAGES = 3
 
 Rows = QuerySet[Any]  # of broadcasts, annotated with what the person did
 
@@ -94,16 +96,28 @@ class InboxFilter(django_filters.FilterSet):
     def with_words(self, inbox: Rows, _: str, value: str) -> Rows:
         for word in value.split()[:10]:
             inbox = inbox.filter(
-                Q(title__icontains=word) | Q(content__icontains=word) | Q(reference__icontains=word)
+                Q(title__icontains=word)
+                | Q(content__icontains=word)
+                | Q(reference__icontains=word)
+                | self._translated(word)
             )
         return inbox
 
+    def _translated(self, word: str) -> Q:
+        """In the languages of the reader; with others, nobody could tell why it was found."""
+        found = Q()
+        for language in languages_of(self.request)[:SEARCHED_LANGUAGES]:
+            for part in ("title", "content"):
+                found |= Q(**{f"translations__{language}__{part}__icontains": word})
+        return found
+
 
 class MessageSerializer(serializers.Serializer[Any]):
-    """A broadcast as the stream sends it, and what the person has done with it."""
+    """A broadcast in the reader's language, and what the person has done with it."""
 
     broadcast_id = serializers.IntegerField()
     correlation_id = serializers.UUIDField()
+    language = serializers.CharField(help_text="Of title and content.")
     title = serializers.CharField()
     content = serializers.CharField(help_text="Markdown, as it was written.")
     html = serializers.CharField(help_text="The content as sanitised HTML.")
@@ -124,6 +138,10 @@ class InboxSerializer(serializers.Serializer[Any]):
     results = MessageSerializer(many=True)
     next = serializers.URLField(allow_null=True, help_text="The next page; null on the last.")
     unread = serializers.IntegerField(help_text="In the whole inbox, whatever is filtered.")
+    languages = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="By which each text was chosen, best first: choose so in the stream.",
+    )
     position = serializers.IntegerField(
         help_text="Open the stream with `?last_event_id=` this, and nothing falls between."
     )
@@ -163,11 +181,12 @@ def in_order(inbox: Rows) -> Rows:
     return inbox.order_by(is_read, "-activated_at", "-id")
 
 
-def shown(page: list[Any]) -> Iterator[dict[str, Any]]:
-    html = rendered(broadcast.content for broadcast in page)
-    for broadcast in page:
+def shown(page: list[Any], languages: list[str]) -> Iterator[dict[str, Any]]:
+    texts = [broadcast.text_for(languages) for broadcast in page]
+    html = rendered(text.content for text in texts)
+    for broadcast, text in zip(page, texts, strict=True):
         stamps = {"seen_at": broadcast.seen_at, "read_at": broadcast.read_at}
-        yield message_of(cast(Broadcast, broadcast), html[broadcast.content]) | stamps
+        yield message_in(cast(Broadcast, broadcast), text, html[text.content]) | stamps
 
 
 def unread_of(inbox: Rows) -> int:
@@ -187,6 +206,11 @@ class Inbox(APIView):
                 "priority", OpenApiTypes.STR, enum=[name for name, label in PRIORITIES], many=True
             ),
             OpenApiParameter(
+                "language",
+                OpenApiTypes.STR,
+                description="The language to read, such as `de`, before those of Accept-Language.",
+            ),
+            OpenApiParameter(
                 "search",
                 OpenApiTypes.STR,
                 description="Each word in the title, the content or the reference.",
@@ -201,7 +225,8 @@ class Inbox(APIView):
         limit, cursor = query.validated_data["limit"], query.validated_data["cursor"]
         position = get_log().head()  # before the rows: what comes after them is past it
         inbox = inbox_of(cast(User, request.user))
-        filtered = InboxFilter(request.query_params, inbox)
+        languages = languages_of(request)
+        filtered = InboxFilter(request.query_params, inbox, request=request)
         if not filtered.is_valid():
             raise ValidationError(filtered.errors)
         ordered = in_order(filtered.qs).defer("targets", "last_error")
@@ -211,9 +236,10 @@ class Inbox(APIView):
         return Response(
             {
                 "user": request.user.pk,
-                "results": list(shown(page)),
+                "results": list(shown(page, languages)),
                 "next": following and _address_of(request, following),
                 "unread": unread_of(inbox),
+                "languages": languages,
                 "position": position,
             }
         )

@@ -1,0 +1,254 @@
+"""The verbs of a series. One occurrence of it waits at a time, as a broadcast like any other.
+
+When its moment has come the next one is made, so that the clock of broadcasts sends each on time.
+Whoever makes one holds the row of the series: two processes make one.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import islice, takewhile
+from typing import Any, cast
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractUser, User
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from broadcasts import services
+from broadcasts.models import Composition, Series, Skip, Status
+from broadcasts.series_models import SeriesQuerySet, State
+from jobs import clock
+from jobs.progress import track
+from outbox.services import emit
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 5  # occurrences that operators see ahead
+MOST_AHEAD = 50  # occurrences of which one can be skipped
+LATE = timedelta(minutes=1)  # the clock looks more often: then it did not run
+STATE = ("paused_at", "ended_at", "next_at")
+PATTERN = [field.name for field in Composition._meta.get_fields()]
+
+
+def start(sender: AbstractUser | None, **fields: Any) -> Series:
+    """Raises `ValidationError` with one message a field."""
+    series = Series(sender=cast("User | None", sender), **fields)
+    if sender and not series.sender_name:
+        series.sender_name = sender.get_full_name() or sender.username
+    services.validate(series)
+    with transaction.atomic():
+        series.save()
+        _plan_or_refuse(series)
+        _tell(series, "broadcast.series.started")
+    return series
+
+
+def change(series: Series, **fields: Any) -> Series:
+    """From here on: what has gone out stays, and what lies ahead follows."""
+    for name, value in fields.items():
+        setattr(series, name, value)
+    services.validate(series)
+    with _held(series, State.RUNNING, State.PAUSED):
+        series.save()
+        _withdraw(series, _("The series was changed."))
+        _plan_or_refuse(series)
+        _tell(series, "broadcast.series.changed")
+    return series
+
+
+def pause(series: Series) -> Series:
+    """Nothing goes out until it is resumed, and what falls into the pause never does."""
+    with _held(series, State.RUNNING):
+        _withdraw(series, _("The series was paused."))
+        _save(series, paused_at=clock.now(), next_at=None)
+        _tell(series, "broadcast.series.paused")
+    return series
+
+
+def resume(series: Series) -> Series:
+    with _held(series, State.PAUSED):
+        series.paused_at = None
+        _plan_or_refuse(series)
+        _tell(series, "broadcast.series.resumed")
+    return series
+
+
+def skip(series: Series, occurrence: datetime) -> Series:
+    """Leave one out. Raises `ValidationError` for what is none of the next."""
+    with _held(series, State.RUNNING, State.PAUSED):
+        if occurrence not in upcoming(series, MOST_AHEAD):
+            text = _("It is none of the next %(count)s: choose one of them.")
+            raise ValidationError({"occurrence": text % {"count": MOST_AHEAD}})
+        Skip.objects.create(series=series, occurrence=occurrence)
+        if series.state == State.RUNNING:
+            _withdraw(series, _("The series leaves it out."))
+            _plan(series, clock.now())
+        _tell(series, "broadcast.series.skipped", occurrence=occurrence.isoformat())
+    return series
+
+
+def end(series: Series) -> Series:
+    """For good; what has gone out stays."""
+    with _held(series, State.RUNNING, State.PAUSED):
+        _withdraw(series, _("The series was ended."))
+        _end(series)
+    return series
+
+
+def upcoming(series: Series, limit: int = SHOWN, after: datetime | None = None) -> list[datetime]:
+    """The next moments, in UTC, without those that are skipped or over."""
+    at = after or clock.now()
+    if series.pk is None:
+        return list(islice(series.recurrence.after(at), min(limit, series.count or limit)))
+    ahead = series.broadcasts.filter(occurrence__gt=at).exclude(status=Status.SCHEDULED)
+    gone = {*ahead.values_list("occurrence", flat=True), *_skipped(series, at)}
+    moments = (moment for moment in series.recurrence.after(at) if moment not in gone)
+    return list(islice(moments, min(limit, _left(series, at, limit))))
+
+
+def plan_due() -> int:
+    """Make the next occurrence of each series whose last one's moment has come; how many."""
+    return _advance_each(Series.objects.due(clock.now()))
+
+
+def catch_up() -> int:
+    """See to the series whose moments passed while nothing ran, before any of them goes out.
+
+    At most the latest is sent, within SERIES_GRACE_MINUTES; those before it are cancelled.
+    """
+    return _advance_each(Series.objects.late(clock.now() - LATE))
+
+
+def _advance_each(found: SeriesQuerySet) -> int:
+    pks = list(found.values_list("pk", flat=True))
+    for pk in track(pks):
+        try:
+            with transaction.atomic():
+                # What another process holds, it sees to.
+                mine = Series.objects.select_for_update(skip_locked=True)
+                if series := mine.filter(pk=pk).first():
+                    _advance(series, clock.now())
+        except Exception:  # one series must not stop the others
+            logger.exception("Series %s could not be planned", pk)
+    return len(pks)
+
+
+def _advance(series: Series, now: datetime) -> None:
+    newest = _newest(series, now)
+    _drop_missed(series, now, newest)
+    if series.state != State.RUNNING or not series.next_at or series.next_at > now:
+        return
+    if newest and newest >= series.next_at and _left(series, now, 1):
+        _make(series, newest)
+    _plan(series, now)
+
+
+def _newest(series: Series, now: datetime) -> datetime | None:
+    """The latest occurrence that may still go out; those before it are missed."""
+    since = now - timedelta(minutes=settings.SERIES_GRACE_MINUTES)
+    skipped = set(_skipped(series, since))
+    past = takewhile(lambda moment: moment <= now, series.recurrence.after(since))
+    return max((moment for moment in past if moment not in skipped), default=None)
+
+
+def _drop_missed(series: Series, now: datetime, newest: datetime | None) -> None:
+    for broadcast in _waiting(series).filter(occurrence__lte=now):
+        if broadcast.occurrence != newest:
+            services.cancel(broadcast, _("It was not sent in time, as nothing ran."))
+
+
+def _plan_or_refuse(series: Series) -> None:
+    now = clock.now()
+    if not upcoming(series, 1, now):
+        raise ValidationError(
+            {"cron": _("It never comes: change when it repeats, its last day or how many go out.")}
+        )
+    if series.state == State.RUNNING:
+        _plan(series, now)
+
+
+def _plan(series: Series, now: datetime) -> None:
+    """The next occurrence as a broadcast that waits, in the transaction that holds the series."""
+    ahead = upcoming(series, 1, now)
+    if not ahead:
+        return _end(series)
+    _make(series, ahead[0])
+    _save(series, next_at=ahead[0], paused_at=None)
+    return None
+
+
+def _make(series: Series, moment: datetime) -> None:
+    if series.broadcasts.filter(occurrence=moment).exists():
+        return
+    broadcast = services.draft(
+        series.sender,
+        sender_name=series.sender_name,
+        series=series,
+        occurrence=moment,
+        expires_at=moment + series.lifetime if series.lifetime else None,
+        **{name: getattr(series, name) for name in PATTERN},
+    )
+    broadcast.save()
+    services.schedule(broadcast, moment)
+
+
+def _withdraw(series: Series, reason: str) -> None:
+    """What waits does not go out; of what was not due yet no row stays, so it can be made anew."""
+    now = clock.now()
+    for broadcast in _waiting(series):
+        services.cancel(broadcast, reason)
+        if broadcast.occurrence and broadcast.occurrence > now:
+            broadcast.delete()
+
+
+def _waiting(series: Series) -> Any:
+    """Held until the end of the transaction, so that none of them goes out meanwhile."""
+    waiting = series.broadcasts.filter(status=Status.SCHEDULED)
+    return waiting.select_for_update().order_by("occurrence")
+
+
+def _skipped(series: Series, since: datetime) -> Iterator[datetime]:
+    return series.skips.filter(occurrence__gt=since).values_list("occurrence", flat=True).iterator()
+
+
+def _left(series: Series, at: datetime, limit: int) -> int:
+    """How many more may go out, at most `limit`."""
+    if series.count is None:
+        return limit
+    made = series.broadcasts.filter(occurrence__lte=at).exclude(status=Status.CANCELLED)
+    return max(0, min(limit, series.count - made.count()))
+
+
+def _end(series: Series) -> None:
+    _save(series, ended_at=clock.now(), next_at=None)
+    _tell(series, "broadcast.series.ended")
+
+
+def _save(series: Series, **changes: Any) -> None:
+    for name, value in changes.items():
+        setattr(series, name, value)
+    Series.objects.filter(pk=series.pk).update(**changes, updated_at=timezone.now())
+
+
+def _tell(series: Series, event: str, **data: str) -> None:
+    emit(event, key=f"series-{series.pk}", data={"series_id": series.pk} | data)
+
+
+@contextmanager
+def _held(series: Series, *allowed: State) -> Iterator[None]:
+    """A transaction that holds its row, in one of these states; raises `InvalidTransition`."""
+    with transaction.atomic():
+        rows = Series.objects.select_for_update().filter(pk=series.pk)
+        for name, value in zip(STATE, rows.values_list(*STATE).get(), strict=True):
+            setattr(series, name, value)
+        if series.state not in allowed:
+            labels = " / ".join(str(state.label) for state in allowed)
+            text = _("This series is %(state)s; only what is %(allowed)s can do this.")
+            raise services.InvalidTransition(
+                text % {"state": series.state.label, "allowed": labels}
+            )
+        yield
