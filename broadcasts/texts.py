@@ -56,4 +56,4 @@ def refuse_mismatch(names: Iterable[str], values: Mapping[str, str]) -> None:
     if unknown:
         problems.append(_("Not in this template: %(names)s.") % {"names": ", ".join(unknown)})
     if problems:
-        raise ValidationError({"fields": " ".join(problems)})
+        raise ValidationError({"values": " ".join(problems)})

@@ -3,9 +3,13 @@ from rest_framework.routers import SimpleRouter
 
 from broadcasts.api import readers
 from broadcasts.api.operators import BroadcastViewSet
+from broadcasts.api.series import SeriesViewSet
+from broadcasts.api.templates import TemplateViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("broadcasts", BroadcastViewSet, basename="broadcast")
+router.register("series", SeriesViewSet, basename="series")
+router.register("templates", TemplateViewSet, basename="template")
 
 urlpatterns = [
     path("admin/", include(router.urls)),

@@ -3,9 +3,12 @@
 from typing import Any
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from broadcasts.languages import LONGEST_TITLE
+from broadcasts.models import Template
 from outbox.models import Priority
 
 PRIORITIES = [(priority.name, priority.label) for priority in Priority]
@@ -50,6 +53,46 @@ class TargetsField(serializers.Field[list[str], Any, list[str], Any]):
 
     def to_representation(self, value: list[str]) -> list[str]:
         return value
+
+
+class TranslationSerializer(serializers.Serializer[Any]):
+    title = serializers.CharField(max_length=LONGEST_TITLE)
+    content = serializers.CharField(default="", allow_blank=True, trim_whitespace=False)
+
+
+class TranslationsField(serializers.DictField):
+    """A title and a content by language."""
+
+    child = TranslationSerializer()
+
+
+class FromTemplate(serializers.Serializer[Any]):
+    """Takes what is not given from a template, whose fields are filled in."""
+
+    title = serializers.CharField(
+        max_length=LONGEST_TITLE, required=False, help_text="Needed unless there is a template."
+    )
+    template = serializers.PrimaryKeyRelatedField(
+        queryset=Template.objects.all(),
+        required=False,
+        help_text="Whose title, content and translations are taken where none is given.",
+    )
+    values = serializers.DictField(
+        child=serializers.CharField(),
+        required=False,
+        help_text="What its fields are filled with: all of them, and no other.",
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        template, values = attrs.pop("template", None), attrs.pop("values", {})
+        if template:
+            attrs = template.use(values) | attrs
+        elif values:
+            raise serializers.ValidationError({"template": [_("Say whose fields these are.")]})
+        if not self.instance and "title" not in attrs:
+            raise serializers.ValidationError({"title": [_("Write one, or name a template.")]})
+        validated: dict[str, Any] = super().validate(attrs)
+        return validated
 
 
 def _storable(text: str) -> bool:

@@ -23,7 +23,14 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from broadcasts import services
-from broadcasts.api.fields import PRIORITIES, PriorityField, TargetsField
+from broadcasts.api.fields import (
+    PRIORITIES,
+    FromTemplate,
+    PriorityField,
+    TargetsField,
+    TranslationsField,
+)
+from broadcasts.directory import ids_in
 from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Receipt, ReceiptStatus, Status
 from broadcasts.receipts import Statistics, statistics, statistics_of
 from outbox.models import Priority
@@ -62,6 +69,7 @@ class BroadcastSerializer(serializers.ModelSerializer[Broadcast]):
             "category",
             "priority",
             "reference",
+            "series_id",
             "audience",
             "target_count",
             "fire_and_forget",
@@ -88,11 +96,19 @@ class BroadcastSerializer(serializers.ModelSerializer[Broadcast]):
 
 
 class BroadcastDetailSerializer(BroadcastSerializer):
+    translations = TranslationsField()
     targets = serializers.SerializerMethodField(help_text=f"The first {MOST_TARGETS}.")
     targets_truncated = serializers.SerializerMethodField()
 
     class Meta(BroadcastSerializer.Meta):
-        fields = [*BroadcastSerializer.Meta.fields, "content", "targets", "targets_truncated"]
+        fields = [
+            *BroadcastSerializer.Meta.fields,
+            "content",
+            "language",
+            "translations",
+            "targets",
+            "targets_truncated",
+        ]
 
     def get_targets(self, broadcast: Broadcast) -> list[str]:
         return list(broadcast.targets[:MOST_TARGETS])
@@ -136,6 +152,7 @@ class PreviewSerializer(serializers.Serializer[Any]):
 
 class DraftSerializer(AudienceSerializer, serializers.ModelSerializer[Broadcast]):
     priority = PriorityField(default=Priority.NORMAL)
+    translations = TranslationsField(required=False)
     external_id = serializers.CharField(
         max_length=200,
         required=False,
@@ -148,6 +165,8 @@ class DraftSerializer(AudienceSerializer, serializers.ModelSerializer[Broadcast]
         fields = [
             "title",
             "content",
+            "language",
+            "translations",
             "category",
             "priority",
             "reference",
@@ -161,13 +180,13 @@ class DraftSerializer(AudienceSerializer, serializers.ModelSerializer[Broadcast]
         ]
 
 
-class ComposeSerializer(DraftSerializer):
+class ComposeSerializer(FromTemplate, DraftSerializer):
     send = serializers.BooleanField(
         default=True, help_text="False keeps a draft; else it goes out now, or at `scheduled_at`."
     )
 
     class Meta(DraftSerializer.Meta):
-        fields = [*DraftSerializer.Meta.fields, "send"]
+        fields = [*DraftSerializer.Meta.fields, "template", "values", "send"]
 
 
 class SendSerializer(serializers.Serializer[Any]):
@@ -213,6 +232,9 @@ class BroadcastFilter(django_filters.FilterSet):
     audience = django_filters.MultipleChoiceFilter(choices=Audience.choices)
     priority = django_filters.MultipleChoiceFilter(choices=PRIORITIES, method="of_priority")
     category = django_filters.CharFilter()
+    series = django_filters.CharFilter(
+        method="of_series", help_text="Those that the series with this id made."
+    )
     created_after = django_filters.IsoDateTimeFilter("created_at", "gte")
     created_before = django_filters.IsoDateTimeFilter("created_at", "lt")
     scheduled_after = django_filters.IsoDateTimeFilter("scheduled_at", "gte")
@@ -226,6 +248,9 @@ class BroadcastFilter(django_filters.FilterSet):
         if value == "active":
             return broadcasts.visible(Now())
         return broadcasts.filter(status=Status.SCHEDULED) if value == "scheduled" else broadcasts
+
+    def of_series(self, broadcasts: BroadcastQuerySet, _: str, value: str) -> BroadcastQuerySet:
+        return broadcasts.filter(series_id__in=ids_in([value]))
 
     def of_priority(
         self, broadcasts: BroadcastQuerySet, _: str, names: list[str]
@@ -301,7 +326,9 @@ class BroadcastViewSet(GenericViewSet[Broadcast]):
     def list(self, request: Request) -> Response:
         """Broadcasts, newest first, with their statistics."""
         found = cast(BroadcastQuerySet, self.filter_queryset(self.get_queryset()))
-        page = self.paginate_queryset(found.with_target_count().defer("content", "targets"))
+        page = self.paginate_queryset(
+            found.with_target_count().defer("content", "translations", "targets")
+        )
         assert page is not None
         context = {"statistics": statistics_of(page)}
         return self.get_paginated_response(

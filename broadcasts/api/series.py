@@ -1,0 +1,232 @@
+"""`/api/admin/series`: broadcasts that recur."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import django_filters
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from django.utils.translation import gettext as _
+from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
+from rest_framework import serializers, status
+from rest_framework.decorators import action
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import GenericViewSet
+
+from broadcasts import series as services
+from broadcasts.api.fields import FromTemplate, PriorityField, TargetsField, TranslationsField
+from broadcasts.api.operators import MOST_TARGETS, AudienceSerializer
+from broadcasts.models import Series
+from broadcasts.series_models import SeriesQuerySet, State
+from outbox.models import Priority
+
+PATTERN = [
+    "title",
+    "content",
+    "language",
+    "translations",
+    "category",
+    "priority",
+    "reference",
+    "audience",
+    "targets",
+    "fire_and_forget",
+    "force_logoff",
+]
+WHEN = ["cron", "zone", "starts_on", "ends_on", "count", "life"]
+
+
+class SeriesSerializer(serializers.ModelSerializer[Series]):
+    """A series in a list: without its content and targets, which may be long."""
+
+    priority = PriorityField()
+    state = serializers.ChoiceField(choices=State.choices)
+    words = serializers.CharField(help_text="When it repeats, in English.")
+
+    class Meta:
+        model = Series
+        fields = [
+            "id",
+            "title",
+            "category",
+            "priority",
+            "reference",
+            "audience",
+            "fire_and_forget",
+            "force_logoff",
+            *WHEN,
+            "words",
+            "state",
+            "next_at",
+            "paused_at",
+            "ended_at",
+            "sender_name",
+            "created_at",
+            "updated_at",
+        ]
+
+
+class SeriesDetailSerializer(SeriesSerializer):
+    translations = TranslationsField()
+    targets = serializers.SerializerMethodField(help_text=f"The first {MOST_TARGETS}.")
+    upcoming = serializers.SerializerMethodField(
+        help_text=f"The next {services.SHOWN}, by the clocks of its zone; of a paused one, what "
+        "would go out."
+    )
+
+    class Meta(SeriesSerializer.Meta):
+        fields = [
+            *SeriesSerializer.Meta.fields,
+            "content",
+            "language",
+            "translations",
+            "targets",
+            "upcoming",
+        ]
+
+    def get_targets(self, series: Series) -> list[str]:
+        return list(series.targets[:MOST_TARGETS])
+
+    @extend_schema_field(serializers.ListField(child=serializers.DateTimeField()))
+    def get_upcoming(self, series: Series) -> list[str]:
+        if series.state == State.ENDED:
+            return []
+        return [series.local(moment).isoformat() for moment in services.upcoming(series)]
+
+
+class SeriesDraftSerializer(FromTemplate, AudienceSerializer, serializers.ModelSerializer[Series]):
+    priority = PriorityField(default=Priority.NORMAL)
+    translations = TranslationsField(required=False)
+    targets = TargetsField(
+        required=False, help_text="Role names, product slugs or user ids; none for everyone."
+    )
+
+    class Meta:
+        model = Series
+        fields = [*PATTERN, *WHEN, "template", "values"]
+
+
+class SkipSerializer(serializers.Serializer[Any]):
+    occurrence = serializers.DateTimeField(help_text="One of the next 50.")
+
+
+class SeriesFilter(django_filters.FilterSet):
+    state = django_filters.ChoiceFilter(method="in_state", choices=State.choices)
+    search = django_filters.CharFilter("title", "icontains", help_text="Part of the title.")
+
+    def in_state(self, series: SeriesQuerySet, _: str, value: str) -> SeriesQuerySet:
+        return series.in_state(value)
+
+
+EXAMPLE = OpenApiExample(
+    "Every working day",
+    request_only=True,
+    value={
+        "title": "Good morning",
+        "content": "The shop opens at **10:00**.",
+        "audience": "ROLE",
+        "targets": ["Moderators"],
+        "cron": "0 9 * * mon-fri",
+        "zone": "Europe/Berlin",
+        "ends_on": "2030-12-31",
+        "life": "8h",
+    },
+)
+
+
+@extend_schema(tags=["series"])
+class SeriesViewSet(GenericViewSet[Series]):
+    """What changes a series needs the permission `send_broadcast` as well: it sends."""
+
+    queryset = Series.objects.all()
+    serializer_class = SeriesDetailSerializer
+    filterset_class = SeriesFilter
+    ordering_fields = ["id", "title", "next_at", "created_at"]
+    lookup_value_converter = "int"
+    needs = {
+        "list": "broadcasts.view_series",
+        "retrieve": "broadcasts.view_series",
+        "create": "broadcasts.add_series",
+        "partial_update": "broadcasts.change_series",
+        "destroy": "broadcasts.change_series",
+        "pause": "broadcasts.change_series",
+        "resume": "broadcasts.change_series",
+        "skip": "broadcasts.change_series",
+        "end": "broadcasts.change_series",
+    }
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        if request.method not in SAFE_METHODS:
+            if not request.user.has_perm("broadcasts.send_broadcast"):
+                self.permission_denied(request, message=_("A series sends: that is not yours."))
+
+    @extend_schema(responses=SeriesSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        """Series, newest first."""
+        rows = cast(QuerySet[Series], self.filter_queryset(self.get_queryset()))
+        page: Any = self.paginate_queryset(rows.defer("content", "translations", "targets"))
+        return self.get_paginated_response(SeriesSerializer(page, many=True).data)
+
+    @extend_schema(
+        request=SeriesDraftSerializer, responses={201: SeriesDetailSerializer}, examples=[EXAMPLE]
+    )
+    def create(self, request: Request) -> Response:
+        """Start a series: its first occurrence waits as a broadcast when this is answered."""
+        fields = self._checked(SeriesDraftSerializer(data=request.data))
+        series = services.start(cast(User, request.user), **fields)
+        return self._shown(series, status.HTTP_201_CREATED)
+
+    def retrieve(self, request: Request, pk: int) -> Response:
+        """One series, with its content, its first 1,000 targets and what comes next."""
+        return self._shown(self.get_object())
+
+    @extend_schema(request=SeriesDraftSerializer)
+    def partial_update(self, request: Request, pk: int) -> Response:
+        """Change it from here on: what has gone out stays, and what lies ahead follows."""
+        series = self.get_object()
+        fields = self._checked(SeriesDraftSerializer(series, data=request.data, partial=True))
+        return self._shown(services.change(series, **fields))
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: int) -> Response:
+        """End it for good, as `end` does; it is kept with what it sent."""
+        services.end(self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def pause(self, request: Request, pk: int) -> Response:
+        """Nothing goes out until it is resumed, and what falls into the pause never does."""
+        return self._done(services.pause)
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: int) -> Response:
+        """Go on with the next occurrence from now."""
+        return self._done(services.resume)
+
+    @extend_schema(request=SkipSerializer)
+    @action(detail=True, methods=["post"])
+    def skip(self, request: Request, pk: int) -> Response:
+        """Leave out one of those that lie ahead."""
+        occurrence = self._checked(SkipSerializer(data=request.data))["occurrence"]
+        return self._done(lambda series: services.skip(series, occurrence))
+
+    @extend_schema(request=None)
+    @action(detail=True, methods=["post"])
+    def end(self, request: Request, pk: int) -> Response:
+        """End it for good; what has gone out stays."""
+        return self._done(services.end)
+
+    def _done(self, verb: Callable[[Series], Series]) -> Response:
+        return self._shown(verb(self.get_object()))
+
+    def _checked(self, serializer: serializers.BaseSerializer[Any]) -> dict[str, Any]:
+        serializer.is_valid(raise_exception=True)
+        return cast(dict[str, Any], serializer.validated_data)
+
+    def _shown(self, series: Series, status: int = 200) -> Response:
+        return Response(SeriesDetailSerializer(series).data, status=status)
