@@ -32,6 +32,8 @@ SIDEBAR = [
         _("Broadcasts"),
         [
             ("broadcasts.broadcast", _("Broadcasts"), "campaign"),
+            ("broadcasts.series", _("Series"), "event_repeat"),
+            ("broadcasts.template", _("Templates"), "article"),
             ("broadcasts.receipt", _("Receipts"), "mark_email_read"),
             ("broadcasts.product", _("Products"), "inventory_2"),
         ],

@@ -135,16 +135,17 @@ def best_of(available: Collection[str], wanted: Iterable[str]) -> str | None:
     `language.js` chooses in the same way, so that stream and inbox agree.
     """
     for tag in wanted:
-        for wider in _wider(tag.lower()):
-            if wider in available:
-                return wider
+        for known in wider(tag.lower()):
+            if known in available:
+                return known
         alike = f"{tag.lower().partition('-')[0]}-"
         if found := sorted(known for known in available if known.startswith(alike)):
             return found[0]
     return None
 
 
-def _wider(tag: str) -> list[str]:
+def wider(tag: str) -> list[str]:
+    """The tag, and what it is a kind of: `de-at`, `de`."""
     parts = tag.split("-")
     return ["-".join(parts[:count]) for count in range(len(parts), 0, -1)]
 

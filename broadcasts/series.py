@@ -17,6 +17,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from broadcasts import services
 from broadcasts.models import Composition, Series, Skip, Status
@@ -31,13 +32,19 @@ SHOWN = 5  # occurrences that operators see ahead
 MOST_AHEAD = 50  # occurrences of which one can be skipped
 LATE = timedelta(minutes=1)  # the clock looks more often: then it did not run
 STATE = ("paused_at", "ended_at", "next_at")
+NEVER = gettext_lazy("It never comes: change when it repeats, its last day or how many go out.")
 PATTERN = [field.name for field in Composition._meta.get_fields()]
 
 
 def start(sender: AbstractUser | None, **fields: Any) -> Series:
     """Raises `ValidationError` with one message a field."""
-    series = Series(sender=cast("User | None", sender), **fields)
-    if sender and not series.sender_name:
+    return begin(Series(**fields), sender)
+
+
+def begin(series: Series, sender: AbstractUser | None) -> Series:
+    """`start` for what a form has made."""
+    series.sender = cast("User | None", sender)
+    if sender:
         series.sender_name = sender.get_full_name() or sender.username
     services.validate(series)
     with transaction.atomic():
@@ -164,9 +171,7 @@ def _drop_missed(series: Series, now: datetime, newest: datetime | None) -> None
 def _plan_or_refuse(series: Series) -> None:
     now = clock.now()
     if not upcoming(series, 1, now):
-        raise ValidationError(
-            {"cron": _("It never comes: change when it repeats, its last day or how many go out.")}
-        )
+        raise ValidationError({"cron": NEVER})
     if series.state == State.RUNNING:
         _plan(series, now)
 

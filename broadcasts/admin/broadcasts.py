@@ -38,6 +38,7 @@ from broadcasts.admin.questions import (
     send_question,
     test_question,
 )
+from broadcasts.admin.templates import choices
 from broadcasts.directory import UserServiceUnavailable, ids_in
 from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
@@ -63,7 +64,7 @@ ON_PAGE = {  # which buttons the page of one broadcast offers
     "duplicate_one": set(Status),
 }
 PAGE_NUMBER = re.compile(r"[1-9][0-9]{0,5}")  # databases take no offset of any length
-HEAVY = ("content", "targets", "last_error")
+HEAVY = ("content", "translations", "targets", "last_error")
 
 
 class BroadcastChangeList(ChangeList):
@@ -133,6 +134,7 @@ class BroadcastAdmin(ModelAdmin):
             _("Message"),
             {"fields": ("title", "content", ("priority", "category", "reference"))},
         ),
+        (_("Languages"), {"fields": ("language", "translations")}),
         (_("Audience"), {"fields": ("audience", "targets")}),
         (_("When"), {"fields": (("scheduled_at", "expires_at"),)}),
         (_("How"), {"fields": (("fire_and_forget", "force_logoff"),)}),
@@ -147,7 +149,11 @@ class BroadcastAdmin(ModelAdmin):
     def get_object(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Broadcast | None:
-        return Broadcast.objects.select_related("sender").filter(pk__in=ids_in([object_id])).first()
+        return (
+            Broadcast.objects.select_related("sender", "series")
+            .filter(pk__in=ids_in([object_id]))
+            .first()
+        )
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         return BroadcastChangeList
@@ -232,6 +238,7 @@ class BroadcastAdmin(ModelAdmin):
             self.change_form_template = "admin/broadcasts/broadcast/page.html"
         else:
             context["can_send"] = self.has_send_permission(request)
+            context["templates"] = choices()
             self.change_form_template = "admin/broadcasts/broadcast/compose.html"
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextareaWidget
 
+from broadcasts.admin.languages import TranslatedForm
 from broadcasts.directory import (
     Target,
     UserServiceUnavailable,
@@ -172,7 +173,7 @@ def label_of(username: str, name: str) -> str:
     return f"{username} – {name}" if name else username
 
 
-class BroadcastForm(forms.ModelForm):  # type: ignore[type-arg]
+class BroadcastForm(TranslatedForm):
     targets = TargetsField(label=gettext_lazy("Who gets it"), required=False)
 
     class Meta:
@@ -180,6 +181,8 @@ class BroadcastForm(forms.ModelForm):  # type: ignore[type-arg]
         fields = (
             "title",
             "content",
+            "language",
+            "translations",
             "priority",
             "category",
             "reference",

@@ -13,7 +13,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from broadcasts.directory import UserServiceUnavailable, get_directory, ids_in
-from broadcasts.models import Audience, Broadcast, Status
+from broadcasts.markdown import render
+from broadcasts.models import Audience, Broadcast, Composition, Status
 from broadcasts.receipts import Statistics, statistics
 from broadcasts.services import compose
 from jobs.pages import digits, some_of, to_the_second
@@ -48,6 +49,7 @@ def context(broadcast: Broadcast) -> dict[str, Any]:
     return {
         "broadcast": broadcast,
         "audience": audience_of(broadcast, 20),
+        "others": [(text, render(text.content)) for text in list(broadcast.texts.values())[1:]],
         "numbers": numbers_of(broadcast),
         "total": digits(len(broadcast.targets)),
         "timeline": [(a, to_the_second(at), b) for a, at, b in timeline(broadcast)],
@@ -60,7 +62,7 @@ def context(broadcast: Broadcast) -> dict[str, Any]:
     }
 
 
-def audience_of(broadcast: Broadcast, limit: int) -> str:
+def audience_of(broadcast: Composition, limit: int) -> str:
     """The audience in words, with the first of its targets; people are only counted."""
     if broadcast.audience == Audience.ALL:
         return str(Audience.ALL.label)
@@ -167,6 +169,8 @@ def test_of(broadcast: Broadcast, user: AbstractUser) -> Broadcast:
         user,
         title=f"[{_('Test')}] {broadcast.title}"[:200],
         content=broadcast.content,
+        language=broadcast.language,
+        translations=broadcast.translations,
         category=broadcast.category,
         priority=broadcast.priority,
         reference=broadcast.reference,

@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 
 from broadcasts.api.fields import LARGEST_ID, PRIORITIES
 from broadcasts.contents import rendered
-from broadcasts.languages import languages_of
+from broadcasts.languages import languages_of, wider
 from broadcasts.messages import message_in
 from broadcasts.models import Broadcast
 from broadcasts.receipts import dismiss, inbox_of, mark_all_read, mark_read, mark_seen
@@ -31,7 +31,7 @@ from outbox.logs import get_log
 from outbox.models import Priority
 
 MOST_IDS = 1_000  # a call
-SEARCHED_LANGUAGES = 3
+SEARCHED_LANGUAGES = 4
 
 Rows = QuerySet[Any]  # of broadcasts, annotated with what the person did
 
@@ -106,7 +106,8 @@ class InboxFilter(django_filters.FilterSet):
     def _translated(self, word: str) -> Q:
         """In the languages of the reader; with others, nobody could tell why it was found."""
         found = Q()
-        for language in languages_of(self.request)[:SEARCHED_LANGUAGES]:
+        tags = (known for tag in languages_of(self.request) for known in wider(tag))
+        for language in list(dict.fromkeys(tags))[:SEARCHED_LANGUAGES]:
             for part in ("title", "content"):
                 found |= Q(**{f"translations__{language}__{part}__icontains": word})
         return found

@@ -159,9 +159,9 @@ class SeriesViewSet(GenericViewSet[Series]):
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
-        if request.method not in SAFE_METHODS:
-            if not request.user.has_perm("broadcasts.send_broadcast"):
-                self.permission_denied(request, message=_("A series sends: that is not yours."))
+        sends = request.method not in SAFE_METHODS
+        if sends and not request.user.has_perm("broadcasts.send_broadcast"):
+            self.permission_denied(request, message=_("A series sends: you may not send."))
 
     @extend_schema(responses=SeriesSerializer(many=True))
     def list(self, request: Request) -> Response:

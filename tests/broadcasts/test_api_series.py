@@ -124,7 +124,7 @@ def test_a_series_without_a_title_says_so(boss):
 
 def test_its_words_come_from_a_template(boss):
     template = Template.objects.create(name="T", title="{{ who }} opens", content="At {{ when }}.")
-    when = {"cron": "0 9 * * *", "template": template.pk}
+    when: dict[str, Any] = {"cron": "0 9 * * *", "template": template.pk}
     missing = act(boss, "post", **when, values={"who": "The shop"})
     assert missing.json()["fields"] == {"values": ["Missing: when."]}
     made = act(boss, "post", **when, values={"who": "The shop", "when": "nine"}).json()

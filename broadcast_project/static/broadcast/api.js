@@ -22,17 +22,21 @@ export class ApiError extends Error {
 export class Api {
   #askToken;
   #token = null;
+  #language;
 
   /**
    * `url` is the origin of the server; unless given, that of this file. `token` is a function that
    * answers a new token, or a promise of one; without it, the session cookie says who it is.
+   * `language` is the one to read; without it, the browser's.
    */
-  constructor({ url = new URL(import.meta.url).origin, token = null } = {}) {
+  constructor({ url = new URL(import.meta.url).origin, token = null, language = "" } = {}) {
     this.url = url;
     this.#askToken = token;
+    this.#language = language;
   }
 
   messages(query = {}, signal = undefined) {
+    if (this.#language) query = { language: this.#language, ...query };
     return this.#request(`${MESSAGES}?${new URLSearchParams(query)}`, { signal });
   }
 

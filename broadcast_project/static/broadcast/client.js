@@ -5,6 +5,7 @@
 // the lock to the next tab, which goes on after the last position that it saw.
 
 import { Api } from "./api.js";
+import { inLanguage } from "./language.js";
 
 export { Api, ApiError } from "./api.js";
 
@@ -34,6 +35,7 @@ export class BroadcastClient extends EventTarget {
   #tab = String(Math.random());
   #user = null;
   #position = null;
+  #languages = []; // in which the person reads, best first
   #recent = []; // events of the log after `#complete`, all of them
   #complete = null;
   #channel = null; // to the other tabs
@@ -64,10 +66,14 @@ export class BroadcastClient extends EventTarget {
     return this.#shown.state;
   }
 
-  /** Follow the stream from where an answer of `api.messages()` ends: nothing falls between. */
-  follow({ user, position }) {
+  /**
+   * Follow the stream from where an answer of `api.messages()` ends, in the languages by which it
+   * was chosen: nothing falls between.
+   */
+  follow({ user, position, languages = navigator.languages }) {
     this.#leave();
     this.#user = user;
+    this.#languages = languages;
     this.#startAfter(position);
     this.#join();
   }
@@ -269,8 +275,10 @@ export class BroadcastClient extends EventTarget {
       this.#remember({ type, data, position });
     }
     if (type === "RESET") this.#startAfter(data.position);
-    this.dispatchEvent(new CustomEvent(type, { detail: { data, position } }));
-    this.#obey(type, data);
+    // The event has all its languages: tabs that read another one share the stream.
+    const read = type === "MESSAGE" ? inLanguage(data, this.#languages) : data;
+    this.dispatchEvent(new CustomEvent(type, { detail: { data: read, position } }));
+    this.#obey(type, read);
   }
 
   #obey(type, data) {

@@ -32,6 +32,7 @@ export function messageElement(message) {
 export function fillHead(element, message) {
   const part = (name) => element.querySelector(name);
   element.querySelector(".title").textContent = message.title;
+  for (const own of [".title", ".body"]) part(own).lang = message.language ?? "";
   part(".priority").textContent = text(`priority_${message.priority}`);
   part(".priority").hidden = message.priority === "NORMAL";
   fillOrRemove(part(".sender"), message.sender_name);

@@ -60,10 +60,10 @@ export class BroadcastWidget extends HTMLElement {
 
   connectedCallback() {
     if (this.#client) return; // it was only moved
-    const { url, tokenUrl, texts } = this.dataset;
+    const { url, tokenUrl, texts, language } = this.dataset;
     this.#texts = { ...TEXTS, ...JSON.parse(texts ?? "{}"), ...this.texts };
     const token = this.token ?? (tokenUrl ? () => fetchToken(tokenUrl) : null);
-    this.#client = new BroadcastClient({ token, ...(url && { url }) });
+    this.#client = new BroadcastClient({ token, language, ...(url && { url }) });
     this.#api = this.#client.api;
     this.#seen = new SeenReporter(this.#api);
     this.#build();
@@ -301,14 +301,16 @@ export class BroadcastWidget extends HTMLElement {
     const id = message.broadcast_id;
     const read = this.#button("mark_read", () => this.#read(id));
     const dismiss = this.#button("dismiss", () => this.#dismiss(id));
-    const title = make("h3", { id: `title-${id}`, dir: "auto", textContent: message.title });
+    const lang = message.language ?? "";
+    const words = { id: `title-${id}`, dir: "auto", lang, textContent: message.title };
+    const title = make("h3", words);
     read.classList.add("read");
     for (const button of [read, dismiss]) button.setAttribute("aria-describedby", title.id);
     const actions = make("div", { className: "actions" }, read, dismiss);
     const element = make("li", { className: "message unread", tabIndex: -1 });
     element.dataset.id = id;
     element.dataset.priority = message.priority;
-    element.append(this.#meta(message), title, body(message.html), actions);
+    element.append(this.#meta(message), title, body(message), actions);
     return element;
   }
 
@@ -335,8 +337,9 @@ export class BroadcastWidget extends HTMLElement {
     const close = this.#button(inInbox ? "mark_read" : "close", () =>
       inInbox ? this.#read(id) : this.#takeBack(id),
     );
-    const title = make("h2", { dir: "auto", textContent: message.title });
-    banner.append(make("div", { className: "text" }, title, body(message.html)), close);
+    const lang = message.language ?? "";
+    const title = make("h2", { dir: "auto", lang, textContent: message.title });
+    banner.append(make("div", { className: "text" }, title, body(message)), close);
     this.#overlay("banners", banner);
   }
 
@@ -451,8 +454,8 @@ async function fetchToken(url) {
   return (await response.json()).token;
 }
 
-function body(html) {
-  const element = make("div", { className: "body", dir: "auto" });
+function body({ html, language: lang = "" }) {
+  const element = make("div", { className: "body", dir: "auto", lang });
   fillBody(element, html);
   return element;
 }

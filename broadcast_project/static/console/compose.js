@@ -2,10 +2,10 @@
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
-  const form = document.getElementById("broadcast_form");
+  const form = document.querySelector("[data-preview]")?.closest("form");
   const targets = document.querySelector("[data-targets]");
   const $ = window.django && window.django.jQuery;
-  if (!form || !targets || !$) {
+  if (!form) {
     return;
   }
   const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
@@ -69,6 +69,10 @@ document.addEventListener("DOMContentLoaded", () => {
   area.addEventListener("input", later(250, preview));
   if (area.value) {
     preview();
+  }
+
+  if (!targets || !$) {
+    return; // a template reaches nobody
   }
 
   // Whom it reaches

@@ -1,0 +1,435 @@
+"""Series: when they go out next while they are written, and what operators do with them."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path, reverse
+from django.utils.formats import date_format
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext, gettext_lazy
+from django.views.decorators.http import require_POST
+from unfold.admin import ModelAdmin
+from unfold.decorators import action, display
+from unfold.enums import ActionVariant
+from unfold.widgets import (
+    UnfoldAdminRadioSelectWidget,
+    UnfoldAdminSelect2Widget,
+    UnfoldAdminTextInputWidget,
+)
+
+from broadcasts import series as services
+from broadcasts.admin.compose import BroadcastForm, MarkdownWidget
+from broadcasts.admin.page import audience_of
+from broadcasts.admin.templates import choices, may_compose
+from broadcasts.directory import ids_in
+from broadcasts.models import Series, Status
+from broadcasts.series_models import SeriesQuerySet, State
+from broadcasts.services import InvalidTransition
+from jobs import clock
+from jobs.pages import Question, ask, confirmed, digits
+
+STATE_LABELS = {State.RUNNING: "success", State.PAUSED: "warning", State.ENDED: "default"}
+ON_PAGE = {  # which buttons the page of one series offers
+    "pause_one": {State.RUNNING},
+    "resume_one": {State.PAUSED},
+    "skip_one": {State.RUNNING, State.PAUSED},
+    "end_one": {State.RUNNING, State.PAUSED},
+}
+COUNTED = {
+    gettext_lazy("Waits"): ("status__exact", Status.SCHEDULED),
+    gettext_lazy("In inboxes now"): ("status__exact", Status.ACTIVE),
+    gettext_lazy("Cancelled or missed"): ("status__exact", Status.CANCELLED),
+}
+
+
+def spoken(series: Series, moment: datetime) -> str:
+    """By the clocks of the series, with its zone and the distance to UTC."""
+    local = series.local(moment)
+    offset = f"{local:%z}"
+    return f"{date_format(local, 'D j M Y, H:i')} {local:%Z} (UTC{offset[:3]}:{offset[3:]})"
+
+
+class CronWidget(UnfoldAdminTextInputWidget):
+    """An expression above what it means: in words, and the next moments."""
+
+    def render(self, *args: Any, **kwargs: Any) -> SafeString:
+        editor = super().render(*args, **kwargs)
+        return render_to_string("admin/broadcasts/series/cron.html", {"editor": editor})
+
+
+class SeriesForm(BroadcastForm):
+    zone = forms.ChoiceField(
+        label=gettext_lazy("Time zone"),
+        choices=[(name, name) for name in sorted(available_timezones())],
+        initial=Series._meta.get_field("zone").get_default,
+        widget=UnfoldAdminSelect2Widget,
+        help_text=Series._meta.get_field("zone").help_text,
+    )
+
+    class Meta:
+        model = Series
+        fields = (
+            "title",
+            "content",
+            "language",
+            "translations",
+            "priority",
+            "category",
+            "reference",
+            "audience",
+            "targets",
+            "cron",
+            "zone",
+            "starts_on",
+            "ends_on",
+            "count",
+            "life",
+            "fire_and_forget",
+            "force_logoff",
+        )
+        widgets = {
+            "content": MarkdownWidget({"rows": 14}),
+            "cron": CronWidget({"placeholder": "0 9 * * mon-fri", "autocomplete": "off"}),
+        }
+
+    def _post_clean(self) -> None:
+        super()._post_clean()
+        if self.errors or services.upcoming(self.instance, 1):
+            return
+        self.add_error("cron", services.NEVER)
+
+
+class SkipForm(forms.Form):
+    occurrence = forms.TypedChoiceField(
+        label=gettext_lazy("Which one"),
+        coerce=datetime.fromisoformat,
+        widget=UnfoldAdminRadioSelectWidget,
+    )
+
+    def __init__(self, data: Any, series: Series) -> None:
+        super().__init__(data)
+        field = self.fields["occurrence"]
+        assert isinstance(field, forms.TypedChoiceField)
+        ahead = services.upcoming(series)
+        field.choices = [(moment.isoformat(), spoken(series, moment)) for moment in ahead]
+
+
+class UpcomingForm(forms.ModelForm):  # type: ignore[type-arg]
+    """What decides when: asked while the rest of the form may be half written."""
+
+    class Meta:
+        model = Series
+        fields = ("cron", "zone", "starts_on", "ends_on", "count")
+
+    def _post_clean(self) -> None:
+        for name, value in self.cleaned_data.items():
+            setattr(self.instance, name, value)
+        problems = self.instance.problems()
+        for name in self._meta.fields or ():
+            if name in problems and name not in self.errors:
+                self.add_error(name, problems[name])
+
+
+class StateFilter(admin.SimpleListFilter):
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(state.value, state.label) for state in State]
+
+    def queryset(self, request: HttpRequest, queryset: Any) -> Any:
+        found: SeriesQuerySet = queryset
+        state = self.value()
+        return found.in_state(state) if state and state in State.values else found
+
+
+@admin.register(Series)
+class SeriesAdmin(ModelAdmin):
+    form = SeriesForm
+    list_display = ("state_label", "headline", "repeats", "zone", "next_moment", "sent")
+    list_display_links = ("headline",)
+    list_filter = (StateFilter,)
+    list_per_page = 25
+    search_fields = ("title", "reference")
+    search_help_text = gettext_lazy("Title or reference")
+    compressed_fields = False
+    warn_unsaved_form = True
+    radio_fields = {"audience": admin.HORIZONTAL}
+    change_form_template = "admin/broadcasts/series/compose.html"
+    actions_detail = ("pause_one", "resume_one", "skip_one", "end_one")
+    fieldsets = (
+        (
+            gettext_lazy("Message"),
+            {"fields": ("title", "content", ("priority", "category", "reference"))},
+        ),
+        (gettext_lazy("Languages"), {"fields": ("language", "translations")}),
+        (gettext_lazy("Audience"), {"fields": ("audience", "targets")}),
+        (
+            gettext_lazy("When"),
+            {"fields": ("cron", "zone", ("starts_on", "ends_on"), ("count", "life"))},
+        ),
+        (gettext_lazy("How"), {"fields": (("fire_and_forget", "force_logoff"),)}),
+    )
+
+    # Rows and permissions: a series sends, so who changes one may send
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Series]:
+        queryset: QuerySet[Series] = super().get_queryset(request)
+        went_out = Q(broadcasts__activated_at__isnull=False)
+        return queryset.annotate(went_out=Count("broadcasts", filter=went_out))
+
+    def has_send_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        sends = request.user.has_perm("broadcasts.send_broadcast")
+        return sends and bool(super().has_change_permission(request, obj))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        sends = request.user.has_perm("broadcasts.send_broadcast")
+        return sends and bool(super().has_add_permission(request))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        over = isinstance(obj, Series) and obj.state == State.ENDED
+        return self.has_send_permission(request, obj) and not over
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False  # it is ended, and kept with what it sent
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        found = Series.objects.filter(pk__in=ids_in([str(object_id)])).first()
+        return [
+            button
+            for button in super().get_actions_detail(request, object_id)
+            if found and found.state in ON_PAGE[button.method.original_function_name]
+        ]
+
+    # List
+
+    @display(description=gettext_lazy("state"), label=STATE_LABELS)
+    def state_label(self, series: Series) -> tuple[str, str]:
+        return series.state, str(series.state.label)
+
+    @display(description=gettext_lazy("series"), ordering="title", header=True)
+    def headline(self, series: Series) -> list[str]:
+        return [series.title, audience_of(series, 2)]
+
+    @display(description=gettext_lazy("repeats"), ordering="cron")
+    def repeats(self, series: Series) -> str:
+        return series.words
+
+    @display(description=gettext_lazy("next"), ordering="next_at")
+    def next_moment(self, series: Series) -> str:
+        return spoken(series, series.next_at) if series.next_at else "–"
+
+    @display(description=gettext_lazy("went out"), ordering="went_out")
+    def sent(self, series: Any) -> str:
+        return digits(series.went_out)
+
+    # Form
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response: HttpResponse = super().changeform_view(request, *args, **kwargs)
+        except (InvalidTransition, ValidationError) as error:
+            self._refused(request, error)
+            return redirect(request.path)
+        return response
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        context["templates"] = choices()
+        if series := context.get("original"):
+            context |= facts_of(series)
+        response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
+        return response
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            services.change(obj)
+        else:
+            services.begin(obj, request.user)  # type: ignore[arg-type]
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        messages.success(request, gettext("The series has started."))
+        return self._to_page(obj)
+
+    def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
+        messages.success(request, gettext("Changed from here on."))
+        return self._to_page(obj)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.upcoming))
+        return [path("upcoming/", view, name="broadcasts_series_upcoming"), *super().get_urls()]
+
+    def upcoming(self, request: HttpRequest) -> HttpResponse:
+        if not may_compose(request):
+            raise PermissionDenied
+        return JsonResponse(upcoming_of(request.POST))
+
+    # One series
+
+    @action(description=gettext_lazy("Pause"), url_path="pause", icon="pause", permissions=["send"])
+    def pause_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = Question(
+            title=gettext("Pause this series?"),
+            text=gettext(
+                "Nothing goes out until it is resumed; what falls into the pause is lost."
+            ),
+            submit=gettext("Pause"),
+            back="",
+        )
+        return self._steer(request, object_id, question, services.pause, gettext("Paused"))
+
+    @action(
+        description=gettext_lazy("Resume"),
+        url_path="resume",
+        icon="play_arrow",
+        permissions=["send"],
+        variant=ActionVariant.PRIMARY,
+    )
+    def resume_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = Question(
+            title=gettext("Resume this series?"),
+            text=gettext("It goes on with the next moment from now."),
+            submit=gettext("Resume"),
+            back="",
+        )
+        return self._steer(request, object_id, question, services.resume, gettext("Resumed"))
+
+    @action(
+        description=gettext_lazy("Leave one out"),
+        url_path="skip",
+        icon="event_busy",
+        permissions=["send"],
+    )
+    def skip_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        series = get_object_or_404(Series, pk=object_id)
+        form = SkipForm(request.POST if confirmed(request) else None, series)
+        if confirmed(request) and form.is_valid():
+            occurrence = form.cleaned_data["occurrence"]
+            noted = f"{gettext('Left out')}: {spoken(series, occurrence)}"
+            if self._done(request, series, lambda s: services.skip(s, occurrence), noted):
+                messages.success(request, noted)
+            return self._to_page(series)
+        question = Question(
+            title=gettext("Leave one out?"),
+            text=gettext("It does not go out, and the others do. There is no way back."),
+            submit=gettext("Leave it out"),
+            back=page_url(series),
+            form=form,
+        )
+        return ask(self, request, question)
+
+    @action(
+        description=gettext_lazy("End"),
+        url_path="end",
+        icon="stop",
+        permissions=["send"],
+        variant=ActionVariant.DANGER,
+    )
+    def end_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = Question(
+            title=gettext("End this series?"),
+            text=gettext("Nothing of it goes out any more; what did stays. There is no way back."),
+            submit=gettext("End for good"),
+            back="",
+            danger=True,
+        )
+        return self._steer(request, object_id, question, services.end, gettext("Ended"))
+
+    def _steer(
+        self,
+        request: HttpRequest,
+        pk: str,
+        question: Question,
+        verb: Callable[[Series], Series],
+        noted: str,
+    ) -> HttpResponse:
+        series = get_object_or_404(Series, pk=pk)
+        if not confirmed(request):
+            question.back = page_url(series)
+            ahead = [spoken(series, moment) for moment in services.upcoming(series, 1)]
+            question.facts = [
+                (gettext("Series"), series.title),
+                (gettext("Repeats"), f"{series.words}, {series.zone}"),
+                (gettext("Next"), ahead[0] if ahead else "–"),
+            ]
+            return ask(self, request, question)
+        if self._done(request, series, verb, noted):
+            messages.success(request, f"{series.title}: {noted}")
+        return self._to_page(series)
+
+    def _done(
+        self,
+        request: HttpRequest,
+        series: Series,
+        verb: Callable[[Series], Series],
+        noted: str,
+    ) -> bool:
+        try:
+            verb(series)
+        except (InvalidTransition, ValidationError) as error:
+            self._refused(request, error)
+            return False
+        self.log_change(request, series, noted)
+        return True
+
+    def _refused(self, request: HttpRequest, error: InvalidTransition | ValidationError) -> None:
+        words = error.messages if isinstance(error, ValidationError) else [str(error)]
+        messages.error(request, " ".join([gettext("Not done."), *words]))
+
+    def _to_page(self, series: Series) -> HttpResponse:
+        return redirect(page_url(series))
+
+
+def page_url(series: Series) -> str:
+    return reverse("admin:broadcasts_series_change", args=[series.pk])
+
+
+def facts_of(series: Series) -> dict[str, Any]:
+    """What stands above the form of a series."""
+    numbers = dict(series.broadcasts.values_list("status").annotate(Count("pk")).order_by())
+    url = f"{reverse('admin:broadcasts_broadcast_changelist')}?series__id__exact={series.pk}"
+    skips = series.skips.filter(occurrence__gt=clock.now()).order_by("occurrence")
+    return {
+        "state_label": series.state.label,
+        "state_variant": STATE_LABELS[series.state],
+        "next_moment": spoken(series, series.next_at) if series.next_at else "",
+        "counts": [
+            (gettext("Its broadcasts"), digits(sum(numbers.values())), url),
+            *(
+                (label, digits(numbers.get(status, 0)), f"{url}&{lookup}={status}")
+                for label, (lookup, status) in COUNTED.items()
+                if numbers.get(status)
+            ),
+        ],
+        "skipped": [spoken(series, skip.occurrence) for skip in skips],
+    }
+
+
+def upcoming_of(data: Mapping[str, str]) -> dict[str, Any]:
+    """What the fields of a form mean: words and the next moments, or what is wrong."""
+    series = Series.objects.filter(pk__in=ids_in([data.get("series", "")])).first()
+    form = UpcomingForm(data, instance=series or Series())
+    if not form.is_valid():
+        return {"error": " ".join(str(text) for texts in form.errors.values() for text in texts)}
+    written: Series = form.instance
+    moments = services.upcoming(written)
+    if not moments:
+        return {"error": str(services.NEVER)}
+    note = gettext("It is paused: resume it for these to go out.")
+    return {
+        "words": f"{written.words}, {written.zone}",
+        "moments": [spoken(written, moment) for moment in moments],
+        "note": note if written.state == State.PAUSED else "",
+    }
