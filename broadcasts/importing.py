@@ -18,6 +18,7 @@ from django.db import DataError, IntegrityError, transaction
 from rest_framework import serializers
 
 from broadcasts import services
+from broadcasts.api.fields import TranslationsField
 from broadcasts.directory import get_directory
 from broadcasts.models import Audience, Broadcast, Product, Status
 from jobs import clock
@@ -67,6 +68,8 @@ class LineSerializer(serializers.Serializer[Any]):
     external_id = serializers.CharField(max_length=200)
     title = serializers.CharField(max_length=200)
     content = serializers.CharField(allow_blank=True, trim_whitespace=False, required=False)
+    language = serializers.CharField(required=False)
+    translations = TranslationsField(required=False)
     category = serializers.CharField(max_length=100, allow_blank=True, required=False)
     priority = serializers.ChoiceField(choices=Priority.names, required=False)
     reference = serializers.CharField(max_length=500, allow_blank=True, required=False)

@@ -12,6 +12,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from broadcasts.languages import default_language
+
 Row = dict[str, str]
 
 
@@ -72,6 +74,10 @@ class TranslationsField(forms.Field):
             return True
 
 
+def name_of(tag: str) -> str:
+    return str(dict(settings.LANGUAGES).get(tag, tag))
+
+
 def rows_of(translations: Mapping[str, Row]) -> list[Row]:
     return [{"language": language, **text} for language, text in translations.items()]
 
@@ -79,7 +85,9 @@ def rows_of(translations: Mapping[str, Row]) -> list[Row]:
 class LanguageField(forms.ChoiceField):
     def __init__(self, **options: Any) -> None:
         choices = language_choices(settings.LANGUAGE_CODE)
-        super().__init__(choices=choices, widget=UnfoldAdminSelectWidget, **options)
+        super().__init__(
+            choices=choices, initial=default_language, widget=UnfoldAdminSelectWidget, **options
+        )
 
 
 class TranslatedForm(forms.ModelForm):  # type: ignore[type-arg]

@@ -12,6 +12,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from broadcasts.admin.languages import name_of
 from broadcasts.directory import UserServiceUnavailable, get_directory, ids_in
 from broadcasts.markdown import render
 from broadcasts.models import Audience, Broadcast, Composition, Status
@@ -49,7 +50,10 @@ def context(broadcast: Broadcast) -> dict[str, Any]:
     return {
         "broadcast": broadcast,
         "audience": audience_of(broadcast, 20),
-        "others": [(text, render(text.content)) for text in list(broadcast.texts.values())[1:]],
+        "others": [
+            (name_of(text.language), text, render(text.content))
+            for text in list(broadcast.texts.values())[1:]
+        ],
         "numbers": numbers_of(broadcast),
         "total": digits(len(broadcast.targets)),
         "timeline": [(a, to_the_second(at), b) for a, at, b in timeline(broadcast)],

@@ -7,6 +7,7 @@ from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import flatten
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -28,6 +29,7 @@ from unfold.widgets import (
 
 from broadcasts import series as services
 from broadcasts.admin.compose import BroadcastForm, MarkdownWidget
+from broadcasts.admin.languages import name_of
 from broadcasts.admin.page import audience_of
 from broadcasts.admin.templates import choices, may_compose
 from broadcasts.directory import ids_in
@@ -54,8 +56,9 @@ COUNTED = {
 def spoken(series: Series, moment: datetime) -> str:
     """By the clocks of the series, with its zone and the distance to UTC."""
     local = series.local(moment)
+    name = f"{local:%Z} " if f"{local:%Z}".isalpha() else ""  # some have none but the distance
     offset = f"{local:%z}"
-    return f"{date_format(local, 'D j M Y, H:i')} {local:%Z} (UTC{offset[:3]}:{offset[3:]})"
+    return f"{date_format(local, 'D j M Y, H:i')} {name}(UTC{offset[:3]}:{offset[3:]})"
 
 
 class CronWidget(UnfoldAdminTextInputWidget):
@@ -163,6 +166,7 @@ class SeriesAdmin(ModelAdmin):
     search_help_text = gettext_lazy("Title or reference")
     compressed_fields = False
     warn_unsaved_form = True
+    readonly_fields = ("who", "other_languages")
     radio_fields = {"audience": admin.HORIZONTAL}
     change_form_template = "admin/broadcasts/series/compose.html"
     actions_detail = ("pause_one", "resume_one", "skip_one", "end_one")
@@ -199,6 +203,22 @@ class SeriesAdmin(ModelAdmin):
         over = isinstance(obj, Series) and obj.state == State.ENDED
         return self.has_send_permission(request, obj) and not over
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None or self.has_change_permission(request, obj):
+            return super().get_fieldsets(request, obj)
+        shown = {"targets": "who", "translations": "other_languages", "audience": None}
+        return [
+            (
+                title,
+                {
+                    "fields": [
+                        field for f in flatten(options["fields"]) if (field := shown.get(f, f))
+                    ]
+                },
+            )
+            for title, options in self.fieldsets
+        ]
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # it is ended, and kept with what it sent
 
@@ -209,6 +229,20 @@ class SeriesAdmin(ModelAdmin):
             for button in super().get_actions_detail(request, object_id)
             if found and found.state in ON_PAGE[button.method.original_function_name]
         ]
+
+    @display(description=gettext_lazy("who gets it"))
+    def who(self, series: Series) -> str:
+        return audience_of(series, 20)
+
+    @display(description=gettext_lazy("in other languages"))
+    def other_languages(self, series: Series) -> str:
+        return (
+            ", ".join(
+                f"{name_of(tag)}: {series.translations[tag]['title']}"
+                for tag in series.translations
+            )
+            or "–"
+        )
 
     # List
 
@@ -419,6 +453,8 @@ def facts_of(series: Series) -> dict[str, Any]:
 
 def upcoming_of(data: Mapping[str, str]) -> dict[str, Any]:
     """What the fields of a form mean: words and the next moments, or what is wrong."""
+    if not data.get("cron", "").strip():
+        return {"words": gettext("Write when it repeats, and the next five stand here.")}
     series = Series.objects.filter(pk__in=ids_in([data.get("series", "")])).first()
     form = UpcomingForm(data, instance=series or Series())
     if not form.is_valid():

@@ -180,7 +180,7 @@ def test_what_is_left_out_is_not_among_the_next(console):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"cron": ""}, "This field is required"),
+        ({"zone": ""}, "This field is required"),
         ({"cron": "x"}, "is no cron expression"),
         ({"zone": "Mars/Base"}, "is no time zone"),
         ({"count": "x"}, "whole number"),
@@ -191,6 +191,12 @@ def test_what_is_left_out_is_not_among_the_next(console):
 )
 def test_what_cannot_be_is_said_while_it_is_written(console, fields, words):
     assert words in upcoming(console, **fields)["error"]
+
+
+def test_a_new_text_is_in_the_language_of_the_project(console):
+    for form in ("broadcast", "series", "template"):
+        page = console.get(f"/admin/broadcasts/{form}/add/").content.decode()
+        assert '<option value="en" selected>' in page
 
 
 # Verbs
