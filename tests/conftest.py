@@ -207,6 +207,15 @@ def spawn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spawn]:
 
 
 @pytest.fixture
+def faketime() -> str:
+    """A library that is loaded before all others, and sets the clock of its process wrong."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    if not found:
+        skip_or_fail(servers.MissingError("no libfaketime found; apt-get install faketime"))
+    return str(found[0])
+
+
+@pytest.fixture
 def new_browser(tmp_path: Path) -> Iterator[Callable[[], Chrome]]:
     """Each call opens a browser that shares no session with the others."""
     with ExitStack() as stack:

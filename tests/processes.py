@@ -67,3 +67,8 @@ def environment(database_url: str, var: Path) -> Environment:
         "HTTPS": "false",
         "REDIS_URL": "",
     }
+
+
+def off_by(distance: str, faketime: str) -> Environment:
+    """Only the time of day is wrong: what is waited for is measured by another clock."""
+    return {"LD_PRELOAD": faketime, "FAKETIME": distance, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

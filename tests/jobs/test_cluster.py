@@ -27,11 +27,10 @@ from jobs.models import Job, Run, RunStatus
 from jobs.schedules import TICK
 from outbox.models import Event
 from tests.cluster.settings import Q_CLUSTER
-from tests.conftest import Spawn, skip_or_fail
+from tests.conftest import Spawn
 from tests.factories import ActiveFactory, DraftFactory, GroupFactory, UserFactory
 from tests.live import database_of
-from tests.processes import Environment, Spawned
-from tests.servers import MissingError
+from tests.processes import Environment, Spawned, off_by
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
@@ -82,15 +81,6 @@ class Cluster:
 @pytest.fixture
 def cluster(live_database: Environment, spawn: Spawn) -> Cluster:
     return Cluster(live_database | {"DJANGO_SETTINGS_MODULE": "tests.cluster.settings"}, spawn)
-
-
-@pytest.fixture
-def faketime() -> str:
-    """A library that is loaded before all others, and sets the clock of its process wrong."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    if not found:
-        skip_or_fail(MissingError("no libfaketime found; apt-get install faketime"))
-    return str(found[0])
 
 
 def is_free(job: str) -> bool:
@@ -213,11 +203,6 @@ def test_a_job_that_raises_and_one_that_hangs_keep_nobody_else(cluster: Cluster)
     assert failed.error == "ValueError: a bug"
     assert "Traceback" in failed.traceback
     assert hanging.status == RunStatus.RUNNING
-
-
-def off_by(minutes: str, faketime: str) -> Environment:
-    """Only the time of day is wrong: what is waited for is measured by another clock."""
-    return {"LD_PRELOAD": faketime, "FAKETIME": minutes, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 @pytest.mark.parametrize("minutes", ["+5m", "-5m"])
