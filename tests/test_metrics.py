@@ -40,7 +40,7 @@ from tests.processes import Environment
 from tests.sse import Client, run_code, token_of
 from tests.test_architecture import CHECKOUT
 from tests.test_docs import rows
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -518,7 +518,7 @@ send(compose(None, title="A title"))
 def test_a_web_process_tells_of_the_cluster_and_of_itself(
     live_database: Environment, free_port: int, spawn: Spawn
 ) -> None:
-    env = live_database | {"SSE_TOKEN_SECONDS": "600", "METRICS_TOKEN": "hush"}
+    env = live_database | {"SSE_TOKEN_SECONDS": "3600", "METRICS_TOKEN": "hush"}
     web = spawn(["web", "--port", str(free_port)], env)
     wait_until(lambda: "Listening" in web.output(), message="web listens")
     relay = spawn(["relay"], env)
@@ -528,7 +528,7 @@ def test_a_web_process_tells_of_the_cluster_and_of_itself(
 
     async def follow_a_broadcast() -> None:
         following = asyncio.create_task(client.follow(lambda _: False))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not client.counts["CONNECTED"]:
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(run_code, SEND, env)
@@ -541,7 +541,7 @@ def test_a_web_process_tells_of_the_cluster_and_of_itself(
 
     def told(name: str, **labels: str) -> float:
         url = f"http://localhost:{free_port}/metrics"
-        response = httpx.get(url, headers={"Authorization": "Bearer hush"})
+        response = httpx.get(url, headers={"Authorization": "Bearer hush"}, timeout=PATIENCE)
         assert response.status_code == HTTPStatus.OK
         return next(
             number
@@ -550,7 +550,7 @@ def test_a_web_process_tells_of_the_cluster_and_of_itself(
         )
 
     asyncio.run(follow_a_broadcast())
-    assert httpx.get(f"http://localhost:{free_port}/metrics").status_code == 401
+    assert httpx.get(f"http://localhost:{free_port}/metrics", timeout=PATIENCE).status_code == 401
     assert told("outbox_relay_leads") == 1
     assert told("outbox_head_position") >= 1
     assert told("broadcasts", status="ACTIVE") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import CHECKOUT
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -56,7 +56,7 @@ class Supervised:
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 Supervise = Callable[..., Supervised]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Spawn
 from tests.processes import Environment, Spawned
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -39,7 +39,7 @@ def members(group: int) -> list[str]:
 
 
 def status(port: int, path: str = "/admin/login/") -> int:
-    connection = HTTPConnection("localhost", port, timeout=10)
+    connection = HTTPConnection("localhost", port, timeout=PATIENCE)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
@@ -52,7 +52,9 @@ def status(port: int, path: str = "/admin/login/") -> int:
 @pytest.fixture
 def up(spawn: Spawn, live_database: Environment, free_port: int) -> Spawned:
     up = spawn(["up", "--port", str(free_port)], live_database | {"DEBUG": "true"})
-    wait_until(lambda: up.process.poll() is not None or "Log in as" in up.output(), 60, "up is up")
+    wait_until(
+        lambda: up.process.poll() is not None or "Log in as" in up.output(), message="up is up"
+    )
     assert up.process.poll() is None
     return up
 
@@ -102,9 +104,9 @@ def test_up_says_that_its_port_is_taken_before_it_starts_anything(
 def test_up_refuses_demo_logins_outside_debug(
     spawn: Spawn, live_database: Environment, free_port: int
 ) -> None:
-    assert spawn(["demo"], live_database | {"DEBUG": "true"}).wait(60) == 0
+    assert spawn(["demo"], live_database | {"DEBUG": "true"}).wait() == 0
     up = spawn(["up", "--port", str(free_port)], live_database)
-    assert up.wait(60) == 1
+    assert up.wait() == 1
     assert "known passwords: admin, user-001, user-002," in up.output()
 
 
@@ -112,7 +114,9 @@ def test_a_production_start_collects_static_files_and_shows_no_logins(
     spawn: Spawn, live_database: Environment, free_port: int
 ) -> None:
     up = spawn(["up", "--port", str(free_port)], live_database)
-    wait_until(lambda: up.process.poll() is not None or "Stop with" in up.output(), 60, "up is up")
+    wait_until(
+        lambda: up.process.poll() is not None or "Stop with" in up.output(), message="up is up"
+    )
     assert "admin/admin" not in up.output()
     assert "No operator yet" in up.output()
     assert (Path(live_database["VAR_DIR"]) / "static" / "admin").is_dir()

@@ -187,7 +187,7 @@ def test_a_killed_preparation_is_finished_from_where_it_stood(
         assert Receipt.objects.count() == broadcast.progress
 
         both = [spawn(activation, live_database) for _ in range(2)]
-        assert [one.wait(120) for one in both] == [0, 0]
+        assert [one.wait(600) for one in both] == [0, 0]
         broadcast.refresh_from_db()
         assert (broadcast.status, broadcast.targeted) == (Status.ACTIVE, SELECTED)
         assert Receipt.objects.count() == SELECTED

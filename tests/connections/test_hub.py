@@ -16,6 +16,7 @@ from connections.signals import delivered
 from connections.stream import Stream
 from connections.wire import frames_of
 from outbox.logs import Record
+from tests.waiting import PATIENCE
 
 
 def record(position: int, data: Any) -> Record:
@@ -72,7 +73,7 @@ def read_of(log: Any, monkeypatch: pytest.MonkeyPatch, until: int) -> list[int]:
     hub.loop = Loop()  # type: ignore[assignment]
     reader = threading.Thread(target=hub._read, daemon=True)
     reader.start()
-    reader.join(10)
+    reader.join(PATIENCE)
     return read
 
 

@@ -16,6 +16,7 @@ from connections.ring import Ring
 from connections.stream import Stream
 from connections.wire import Frame, encode, notice
 from outbox.logs import Record
+from tests.waiting import PATIENCE
 
 
 class MemoryLog:
@@ -191,7 +192,7 @@ def test_what_comes_after_a_stream_was_told_to_end_is_not_for_it(
             await asyncio.sleep(0)
         stream.close(notice("DISCONNECTED", {}), "permissions changed")
         hub.publish("mine")
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
         return written
 
     assert [body.split(b"\n")[0] for body in asyncio.run(told_to_end())] == [b"event: DISCONNECTED"]

@@ -336,7 +336,7 @@ def test_a_job_that_hangs_in_qcluster_is_ended_and_keeps_nobody_else(cluster: Cl
         time.sleep(0.5)
         return succeeded(hangs)
 
-    wait_until(cluster.look(tick_both), 60, "it was ended, and ran again")
+    wait_until(cluster.look(tick_both), message="it was ended, and ran again")
     with database_of(cluster.env):
         ran = sorted((run for run in runs_of(hangs) if run.started_at), key=lambda run: run.token)
         ended = ran[0]
@@ -405,7 +405,7 @@ def test_qcluster_outlives_a_database_that_cuts_its_connections(cluster: Cluster
     for _ in range(2):
         with database_of(cluster.env):
             Schedule.objects.update(next_run=timezone.now() - timedelta(minutes=1))
-        wait_until(looked, 60, "the scheduler looks")
+        wait_until(looked, message="the scheduler looks")
         with database_of(cluster.env), connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -25,6 +25,7 @@ from jobs.execution import (
 from jobs.leases import Fenced, fenced, held
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import Misfire, Outcome, PeriodicJob, periodic, periodic_jobs
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -158,12 +159,12 @@ def locked() -> Iterator[None]:
         with transaction.atomic():
             list(Job.objects.select_for_update().filter(name="TEST"))
             held.set()
-            done.wait(30)
+            done.wait(PATIENCE)
         connection.close()
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    assert held.wait(PATIENCE)
     try:
         yield
     finally:

@@ -15,10 +15,10 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_TIMEOUT = 60  # seconds
+START_TIMEOUT = PATIENCE
 STOP_TIMEOUT = 30  # seconds
 NOT_EPHEMERAL = range(20_000, 32_768)  # Linux gives no outgoing connection one of these
 
