@@ -21,6 +21,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = PATIENCE
 STOP_TIMEOUT = 30  # seconds
 NOT_EPHEMERAL = range(20_000, 32_768)  # Linux gives no outgoing connection one of these
+PORTS = itertools.cycle(random.sample(NOT_EPHEMERAL, len(NOT_EPHEMERAL)))
 
 
 class MissingError(Exception):
@@ -28,19 +29,17 @@ class MissingError(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    (port,) = lasting_ports(1)
+    return port
 
 
 def lasting_ports(count: int) -> list[int]:
-    """Free ports to come back to.
+    """Free ports to come back to, none of which this process was given before.
 
-    An outgoing connection could take an ephemeral port while its server is down: even that of a
-    client which tries to reach the server again, and then talks to itself.
+    An outgoing connection could take an ephemeral port before its server starts or while it is
+    down: even that of a client which tries to reach the server, and then talks to itself.
     """
-    ports = random.sample(NOT_EPHEMERAL, len(NOT_EPHEMERAL))
-    return list(itertools.islice(filter(is_free, ports), count))
+    return list(itertools.islice(filter(is_free, PORTS), count))
 
 
 def is_free(port: int) -> bool:
