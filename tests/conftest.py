@@ -13,12 +13,13 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 from selenium.webdriver import Chrome
 
-from jobs import clock
+from jobs import clock, redis
 from jobs.registry import periodic_jobs
 from tests import servers
 from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
 from tests.processes import Environment, Spawned, environment
+from tests.waiting import PATIENCE
 
 NewNginx = Callable[[int, int], servers.Nginx]
 NewPushpin = Callable[[int], servers.Pushpin]
@@ -107,17 +108,28 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
+def shared_redis() -> Iterator[str]:
     """A Redis of this run's own."""
     with needed(servers.temporary(servers.Redis)) as url:
         yield url
 
 
 @pytest.fixture
-def redis_server() -> Iterator[servers.Redis]:
+def patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process one that answers late is not one that is away."""
+    monkeypatch.setattr(redis, "TIMEOUT", PATIENCE)
+
+
+@pytest.fixture
+def redis_url(shared_redis: str, patience_with_redis: None) -> str:
+    return shared_redis
+
+
+@pytest.fixture
+def redis_server(patience_with_redis: None) -> Iterator[servers.Redis]:
     """One to stop and start; it comes back empty, at its address."""
-    with needed(servers.running(servers.Redis)) as redis:
-        yield redis
+    with needed(servers.running(servers.Redis)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
