@@ -46,6 +46,13 @@ def fast_passwords() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def long_leases() -> Iterator[None]:
+    """Who leads in a test does so until it says otherwise, however slow the machine is."""
+    with override_settings(OUTBOX_LEASE_SECONDS=60):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def static_root() -> None:
     settings.STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns when it is not there
 

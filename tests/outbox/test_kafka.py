@@ -41,7 +41,11 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 def log(kafka_url: str) -> Iterator[KafkaLog]:
     """Topics of its own for each test, in the one cluster."""
     prefix = f"{uuid4().hex[:8]}-"
-    with override_settings(KAFKA_BOOTSTRAP_SERVERS=kafka_url, KAFKA_TOPIC_PREFIX=prefix):
+    with override_settings(
+        KAFKA_BOOTSTRAP_SERVERS=kafka_url,
+        KAFKA_TOPIC_PREFIX=prefix,
+        OUTBOX_LEASE_SECONDS=20,  # half of it is what a broker has to take a batch
+    ):
         yield KafkaLog()
 
 
