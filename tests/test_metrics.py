@@ -36,6 +36,7 @@ from outbox.relay import Relay
 from outbox.services import emit
 from tests.conftest import Spawn
 from tests.factories import ActiveFactory, DeadLetterFactory, DraftFactory, UserFactory
+from tests.jobs.test_execution import EVERY, SLOT
 from tests.processes import Environment
 from tests.sse import Client, run_code, token_of
 from tests.test_architecture import CHECKOUT
@@ -225,11 +226,12 @@ def declare(
     monkeypatch: pytest.MonkeyPatch,
     run: Callable[[], Any],
     misfire: Misfire = Misfire.COALESCE,
+    every: str = "1h",
 ) -> PeriodicJob:
     declared = PeriodicJob(
         name="MEASURED",
         run=run,
-        every="1h",
+        every=every,
         at_least=timedelta(),
         at_most=timedelta(minutes=10),
         misfire=misfire,
@@ -303,8 +305,8 @@ def test_a_lease_that_is_held_has_an_age_and_one_that_is_lost_is_counted(job: Pe
 def test_slots_that_nobody_ran_are_counted_once(
     misfire: Misfire, missed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = declare(monkeypatch, lambda: 1, misfire)
-    long_ago = job.interval.slot(timezone.now()) - 4 * HOUR
+    job = declare(monkeypatch, lambda: 1, misfire, EVERY)
+    long_ago = job.interval.slot(timezone.now()) - 4 * SLOT
     for _ in range(2):
         Job.objects.filter(name=job.name).update(last_slot=long_ago, until=None)
         Run.objects.exclude(status="MISSED").delete()
