@@ -56,6 +56,7 @@ def up(spawn: Spawn, live_database: Environment, free_port: int) -> Spawned:
         lambda: up.process.poll() is not None or "Log in as" in up.output(), message="up is up"
     )
     assert up.process.poll() is None
+    wait_until(lambda: set(parts(up)) == {"web", "relay", "qcluster"}, message="all parts run")
     return up
 
 
@@ -63,7 +64,6 @@ def test_up_serves_and_says_where_to_look(up: Spawned, free_port: int) -> None:
     assert status(free_port) == 200
     assert f"http://localhost:{free_port}/admin/" in up.output()
     assert "admin/admin" in up.output()
-    assert set(parts(up)) == {"web", "relay", "qcluster"}
 
 
 def test_up_starts_a_killed_web_server_again(up: Spawned, free_port: int) -> None:
@@ -78,7 +78,7 @@ def test_ctrl_c_stops_everything_and_is_a_success(up: Spawned) -> None:
     groups = parts(up).values()
     up.send(signal.SIGINT)
     assert up.wait() == 0
-    assert [members(group) for group in groups] == [[], [], []]
+    wait_until(lambda: not any(members(group) for group in groups))
     assert "is killed" not in up.output()
 
 
