@@ -99,10 +99,16 @@ class Daemon:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for what it does when it is ready; with what it said, when it never is."""
-        try:
-            wait_until(lambda: condition() or not self.running(), START_TIMEOUT)
-            if not self.running():
+
+        def ready() -> bool:
+            if condition():
+                return True
+            if self.has_ended():
                 raise RuntimeError(f"{self.directory.name} ended while it started")
+            return False
+
+        try:
+            wait_until(ready, START_TIMEOUT)
         except (TimeoutError, RuntimeError) as error:
             error.add_note(self.output())
             raise
@@ -134,6 +140,12 @@ class Daemon:
         arguments = ["ps", "-ww", "-o", "args=", "-p", str(self.pid)]
         command = subprocess.run(arguments, capture_output=True, text=True).stdout
         return str(self.directory) in command
+
+    def has_ended(self) -> bool:
+        """Other than by `running`: a process that is about to become a program has no command."""
+        arguments = ["ps", "-o", "stat=", "-p", str(self.pid)]
+        state = subprocess.run(arguments, capture_output=True, text=True).stdout.strip()
+        return not state or state.startswith("Z")
 
     def output(self) -> str:
         log = self.directory / "log"
