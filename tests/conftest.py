@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import hypothesis
 import pytest
 import time_machine
 from django.conf import settings
@@ -20,6 +21,12 @@ from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
 from tests.processes import Environment, Spawned, environment
 from tests.waiting import PATIENCE
+
+# A machine that stands still for a moment has found no example that fails.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 NewNginx = Callable[[int, int], servers.Nginx]
 NewPushpin = Callable[[int], servers.Pushpin]

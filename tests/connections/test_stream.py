@@ -109,7 +109,7 @@ async def follow(
     buffer=st.sampled_from([60, 200, 10_000]),
     start=st.integers(0, 12),
 )
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 def test_every_frame_of_its_channels_is_written_once_and_in_order(
     steps: list[str], ring_size: int, buffer: int, start: int
 ) -> None:
