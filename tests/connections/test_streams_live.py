@@ -322,8 +322,10 @@ def test_a_client_that_never_reads_slows_nobody_and_grows_nothing(site: Site) ->
         await asyncio.to_thread(lambda: site.send(150, content="Long text. " * 4_000))
         await task
         assert memory(web) - before < 100 * 1024  # KiB; the ring keeps the frames once
-        over = "print(Connection.objects.filter(reason='reads too slowly').count())"
-        await asyncio.to_thread(wait_until, lambda: site.code(over).strip() == "1")
+        slow = f"Connection.objects.filter(reason='reads too slowly', user_id={one})"
+        await asyncio.to_thread(
+            wait_until, lambda: site.code(f"print({slow}.count())").strip() == "1"
+        )
         deaf.close()
 
     asyncio.run(together(follow()))
