@@ -277,7 +277,7 @@ def test_durations_are_those_of_the_runs(monkeypatch: pytest.MonkeyPatch) -> Non
     run_again(job)
     run_again(job)
     assert of_job("duration_seconds_count") == 2
-    assert 0.25 <= of_job("duration_seconds_sum") < 5
+    assert 0.25 <= of_job("duration_seconds_sum") < 60
     assert 0.2 <= of_job("last_duration_seconds") < of_job("duration_seconds_sum")
 
 
