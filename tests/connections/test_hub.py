@@ -16,6 +16,7 @@ from connections.signals import delivered
 from connections.stream import Stream
 from connections.wire import Frame, frames_of
 from outbox.logs import Record
+from tests.waiting import PATIENCE
 
 
 def record(position: int, data: Any) -> Record:
@@ -78,7 +79,7 @@ def read_of(log: Any, monkeypatch: pytest.MonkeyPatch, until: int) -> list[int]:
     monkeypatch.setattr(hub, "dispatch", dispatch)
     reader = threading.Thread(target=hub._read, daemon=True)
     reader.start()
-    reader.join(10)
+    reader.join(PATIENCE)
     return read
 
 

@@ -16,6 +16,7 @@ from connections.ring import Ring
 from connections.stream import Stream
 from connections.wire import Frame, encode, notice
 from outbox.logs import Record
+from tests.waiting import PATIENCE
 
 
 class MemoryLog:
@@ -117,7 +118,7 @@ async def follow(
     buffer=st.sampled_from([60, 200, 10_000]),
     start=st.integers(0, 12),
 )
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 def test_every_frame_of_its_channels_is_written_once_and_in_order(
     steps: list[str], ring_size: int, buffer: int, start: int
 ) -> None:
@@ -272,7 +273,7 @@ def test_what_comes_after_a_stream_was_told_to_end_is_not_for_it(
             await asyncio.sleep(0)
         stream.close(notice("DISCONNECTED", {}), "permissions changed")
         hub.publish("mine")
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
         return written
 
     assert [body.split(b"\n")[0] for body in asyncio.run(told_to_end())] == [b"event: DISCONNECTED"]
