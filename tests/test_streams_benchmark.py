@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.stream_servers import Served
+from benchmarks.peers.stream_servers import Served, each
 from benchmarks.streams import Events, build_load, load
 from tests.servers import MissingError
 
@@ -56,7 +56,7 @@ def served(first: list[int], later: list[int]) -> Iterator[tuple[Served, Server]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         port = server.server_port
-        yield Served(port, 0, lambda _: None, lambda count: ["/events"] * count), server
+        yield Served(port, 0, lambda *_: None, each("/events")), server
     finally:
         server.shutdown()
         socketserver.TCPServer.server_close(server)  # without waiting for who still sleeps
