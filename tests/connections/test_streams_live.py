@@ -21,7 +21,7 @@ from tests.conftest import Spawn
 from tests.processes import Environment, Spawned
 from tests.servers.programs import lasting_ports
 from tests.sse import Client, run_code, token_of
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
