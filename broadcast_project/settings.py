@@ -303,6 +303,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "BroadcastStatus": "broadcasts.models.Status",
         "ReceiptStatus": "broadcasts.models.ReceiptStatus",
+        "SeriesState": "broadcasts.series_models.State",
+        "JobState": "jobs.board.STATES",
         "Priority": "broadcasts.api.operators.PRIORITIES",
     },
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -165,7 +165,7 @@ def _newest(series: Series, now: datetime) -> datetime | None:
 def _drop_missed(series: Series, now: datetime, newest: datetime | None) -> None:
     for broadcast in _waiting(series).filter(occurrence__lte=now):
         if broadcast.occurrence != newest:
-            services.cancel(broadcast, _("It was not sent in time, as nothing ran."))
+            services.cancel(broadcast, _("It could not be sent in time."))
 
 
 def _plan_or_refuse(series: Series) -> None:

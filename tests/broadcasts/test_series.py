@@ -230,7 +230,7 @@ def test_after_an_outage_only_the_latest_goes_out(travel):
     assert rows(series, Status.SCHEDULED) == ["01. 12:00 UTC"]
     missed = series.broadcasts.get(status=Status.CANCELLED)
     assert (missed.occurrence, missed.activated_at) == (MONDAY + timedelta(hours=1), None)
-    assert missed.cancel_reason == "It was not sent in time, as nothing ran."
+    assert missed.cancel_reason == "It could not be sent in time."
 
 
 def test_what_was_missed_by_more_than_the_grace_goes_out_no_more(travel, settings):
