@@ -156,19 +156,19 @@ def send(
         return broadcast
     if moment <= now and not allow_empty:
         _refuse_empty(broadcast)
-    schedule(broadcast, moment)
+    schedule(broadcast, moment, later=moment > now)
     if moment <= now:
         activate(broadcast, only_small=True)
     return broadcast
 
 
-def schedule(broadcast: Broadcast, moment: datetime) -> None:
-    """Let a draft wait for its moment; the clock sends it, at once when that has passed."""
+def schedule(broadcast: Broadcast, moment: datetime, *, later: bool = True) -> None:
+    """Let a draft wait for its moment. With `later`, the clock is woken to sleep until then."""
     with transaction.atomic():
         _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
         broadcast.refresh_from_db()  # another operator may have edited it since it was read here
         _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
-        if moment > clock.now():
+        if later:
             notify(BROADCASTS)
 
 
