@@ -40,6 +40,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   async function ask(use = false) {
+    window.clearTimeout(timer); // a preview that comes later must not take the place of a use
     const mine = (asked += 1);
     const token = form.querySelector("[name=csrfmiddlewaretoken]").value;
     try {
@@ -104,7 +105,7 @@ document.addEventListener("DOMContentLoaded", () => {
   });
   part("fields").addEventListener("input", () => {
     window.clearTimeout(timer);
-    timer = window.setTimeout(ask, 250);
+    timer = window.setTimeout(() => ask(), 250);
   });
   part("fields").addEventListener("keydown", (event) => {
     if (event.key === "Enter") {
