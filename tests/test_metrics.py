@@ -208,7 +208,7 @@ def test_a_scrape_costs_the_same_whatever_there_is(job: PeriodicJob) -> None:
         DeadLetterFactory.create(source=f"group-{n}")
         Node.objects.create(name=f"web-{n}")
         run_again(job)
-    assert queries_of_a_scrape() == before == 9 + counted
+    assert queries_of_a_scrape() == before == 10 + counted
 
 
 # Jobs
