@@ -1,0 +1,126 @@
+"""The guard against requests to inside: each address is checked, and that very one connected to.
+
+A name is resolved once for each connection. What the check saw is what is connected to, so that a
+name that answers otherwise the second time (DNS rebinding) gains nothing.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterable, Iterator
+from functools import cache
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from typing import Any
+
+import httpcore
+from django.conf import settings
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+INSIDE = [
+    ip_network(text)
+    for text in (
+        "168.63.129.16/32",  # Azure's metadata, by a public address
+        "192.88.99.0/24",  # relays of 6to4
+        "64:ff9b:1::/48",  # NAT64 of a site's own
+        "fec0::/10",  # site-local, of old
+    )
+]
+NAT64 = ip_network("64:ff9b::/96")
+COMPATIBLE = ip_network("::/96")  # IPv4-compatible, of old
+
+
+class Forbidden(Exception):
+    """The address lies inside; the message says how to allow it."""
+
+
+@cache
+def networks(texts: tuple[str, ...]) -> list[Network]:
+    return [ip_network(text.strip(), strict=False) for text in texts]
+
+
+def check(address: Address) -> None:
+    """Raise `Forbidden` unless the address is public, or WEBHOOK_ALLOWED_NETWORKS has it."""
+    allowed = networks(tuple(settings.WEBHOOK_ALLOWED_NETWORKS))
+    if any(address in network for network in allowed):
+        return
+    for inner in (address, *embedded(address)):
+        if not is_public(inner):
+            raise Forbidden(
+                f"{address} is not a public address; WEBHOOK_ALLOWED_NETWORKS can allow it"
+            )
+
+
+def check_literal(host: str) -> None:
+    """Raise `Forbidden` where the host is such an address itself; a name says nothing yet."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return
+    check(address)
+
+
+def is_public(address: Address) -> bool:
+    if any(address in network for network in INSIDE):
+        return False
+    wraps = isinstance(address, IPv6Address) and (address.ipv4_mapped or address in COMPATIBLE)
+    if wraps:
+        return False  # no public host has such an address: somebody is hiding something
+    return address.is_global and not (
+        address.is_multicast
+        or address.is_reserved
+        or address.is_loopback
+        or address.is_link_local
+        or address.is_unspecified
+    )
+
+
+def embedded(address: Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that it stands for, where a gateway would go on to them."""
+    if isinstance(address, IPv4Address):
+        return
+    if address in NAT64:
+        yield IPv4Address(int(address) & 0xFFFFFFFF)
+    if address.sixtofour:
+        yield address.sixtofour
+    if address.teredo:
+        yield from address.teredo
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Every address of the host; `Forbidden` when one of them is, whatever the others are."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        check(ip_address(address))
+    return addresses
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to what was checked; TLS still asks for a certificate of the name."""
+
+    def __init__(self) -> None:
+        self.network = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        *others, last = await resolve(host, port)
+        for address in others:
+            try:
+                return await self.network.connect_tcp(address, port, timeout=timeout)
+            except httpcore.ConnectError:
+                continue
+        return await self.network.connect_tcp(last, port, timeout=timeout)
