@@ -28,6 +28,7 @@ INSIDE = [
     ip_network(text)
     for text in (
         "168.63.129.16/32",  # Azure's metadata, by a public address
+        "192.0.0.0/24",  # a cloud's metadata among them; Python before 3.11.10 takes it for public
         "192.88.99.0/24",  # relays of 6to4
         "64:ff9b:1::/48",  # NAT64 of a site's own
         "fec0::/10",  # site-local, of old
@@ -51,8 +52,8 @@ def check(address: Address) -> None:
     allowed = networks(tuple(settings.WEBHOOK_ALLOWED_NETWORKS))
     if any(address in network for network in allowed):
         return
-    for inner in (address, *embedded(address)):
-        if not is_public(inner):
+    for meant in meant_by(address):
+        if not is_public(meant):
             raise Forbidden(
                 f"{address} is not a public address; WEBHOOK_ALLOWED_NETWORKS can allow it"
             )
@@ -82,16 +83,16 @@ def is_public(address: Address) -> bool:
     )
 
 
-def embedded(address: Address) -> Iterator[IPv4Address]:
-    """The IPv4 addresses that it stands for, where a gateway would go on to them."""
-    if isinstance(address, IPv4Address):
-        return
-    if address in NAT64:
+def meant_by(address: Address) -> Iterator[Address]:
+    """Itself, and the IPv4 addresses to which a gateway would go on."""
+    if isinstance(address, IPv6Address) and address in NAT64:
         yield IPv4Address(int(address) & 0xFFFFFFFF)
-    if address.sixtofour:
-        yield address.sixtofour
-    if address.teredo:
-        yield from address.teredo
+        return
+    yield address
+    if isinstance(address, IPv6Address):
+        if address.sixtofour:
+            yield address.sixtofour
+        yield from address.teredo or ()
 
 
 async def resolve(host: str, port: int) -> list[str]:
