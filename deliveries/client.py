@@ -1,22 +1,84 @@
 """HTTP/1.1 to endpoints: guarded, without redirects, and with no trust in what comes back.
 
-httpx's pool looks at all its requests for each one; here an endpoint keeps its few connections
-itself, at a quarter of the cost.
+httpx's pool looks at all its requests for each one, and its streams send headers and body apart;
+here idle connections are a list, and a request is one segment, at a third of the cost.
 """
 
 import asyncio
+import socket
+import ssl
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import httpcore
 import httpx
 
-from deliveries.guard import GuardedBackend
+from deliveries.guard import connect
 from deliveries.requests import Answer, Request
 
 BODY_BYTES = 10_240  # of an answer that are read; its connection is closed where there is more
 HEADERS_KEPT = 100
 HEADER_LENGTH = 1_000
 KEEP_ALIVE = 4.0  # seconds; below the five after which many servers close
+
+
+class Stream(httpcore.AsyncNetworkStream):
+    """What is written leaves with the next read: headers and body together."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.reader: asyncio.StreamReader | None = None
+        self.unsent: list[bytes] = []
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        reader = self.reader or await self._open()
+        if self.unsent:
+            self.writer.write(b"".join(self.unsent))
+            self.unsent.clear()
+            await self.writer.drain()
+        return await reader.read(max_bytes)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.unsent.append(buffer)
+
+    async def aclose(self) -> None:
+        if self.reader:
+            self.writer.transport.abort()  # nobody is waited for
+        else:
+            self.connection.close()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """The certificate is to be of the name, whatever address was connected to."""
+        await self._open(ssl=ssl_context, server_hostname=server_hostname)
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # of one that is idle: closed by the other side, or out of step
+            reader = self.reader
+            return bool(reader and (reader.at_eof() or getattr(reader, "_buffer", b"")))
+        return self.writer.get_extra_info(info) if self.reader else None
+
+    async def _open(self, **tls: Any) -> asyncio.StreamReader:
+        self.reader, self.writer = await asyncio.open_connection(sock=self.connection, **tls)
+        return self.reader
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return Stream(await connect(host, port))
 
 
 class Client:
@@ -54,7 +116,7 @@ class Client:
             if not error:
                 await response.aclose()  # read to its end: the connection is idle again
         finally:
-            if connection.is_idle() and not connection.has_expired():
+            if connection.is_idle():
                 self.idle.setdefault(str(target.origin), []).append(connection)
             else:
                 with suppress(Exception):
@@ -108,7 +170,7 @@ async def read(response: httpcore.Response, until: float) -> tuple[str, str]:
                     break
     except TimeoutError:
         error = "the answer did not end in time"
-    except (httpcore.NetworkError, httpcore.RemoteProtocolError) as failure:
+    except (OSError, httpcore.RemoteProtocolError) as failure:
         error = f"the answer broke off: {failure}".rstrip(": ")
     return body[:BODY_BYTES].decode(errors="replace").replace("\0", "\ufffd"), error
 

@@ -6,7 +6,7 @@ name that answers otherwise the second time (DNS rebinding) gains nothing.
 
 import asyncio
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from ipaddress import (
     IPv4Address,
@@ -16,9 +16,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import Any
 
-import httpcore
 from django.conf import settings
 
 Address = IPv4Address | IPv6Address
@@ -104,24 +102,24 @@ async def resolve(host: str, port: int) -> list[str]:
     return addresses
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to what was checked; TLS still asks for a certificate of the name."""
+async def connect(host: str, port: int) -> socket.socket:
+    """A connection to the first of the addresses that takes one. Raises `Forbidden`, `OSError`."""
+    *others, last = await resolve(host, port)
+    for address in others:
+        try:
+            return await _connect(address, port)
+        except OSError:
+            continue
+    return await _connect(last, port)
 
-    def __init__(self) -> None:
-        self.network = httpcore.AnyIOBackend()
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        *others, last = await resolve(host, port)
-        for address in others:
-            try:
-                return await self.network.connect_tcp(address, port, timeout=timeout)
-            except httpcore.ConnectError:
-                continue
-        return await self.network.connect_tcp(last, port, timeout=timeout)
+async def _connect(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    connection.settimeout(0)
+    try:
+        await asyncio.get_running_loop().sock_connect(connection, (address, port))
+    except BaseException:  # a time-out is a cancellation
+        connection.close()
+        raise
+    return connection

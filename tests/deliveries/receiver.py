@@ -1,10 +1,12 @@
 """An HTTP server for deliveries that answers as badly as it is told, by path."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 Behaviour = Callable[["Handler"], None]
@@ -41,8 +43,12 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 200
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, certificate: Path | None) -> None:
         super().__init__((address, 0), Handler)
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         self.received: list[Received] = []
         self.behaviours: dict[str, Behaviour] = {}
         self.sent = 0
@@ -60,8 +66,8 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def receiver(address: str = "127.0.0.1") -> Iterator[Server]:
-    with Server(address) as server:
+def receiver(address: str = "127.0.0.1", certificate: Path | None = None) -> Iterator[Server]:
+    with Server(address, certificate) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

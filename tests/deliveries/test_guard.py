@@ -1,6 +1,8 @@
 import asyncio
 import socket
+import subprocess
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +123,41 @@ def test_a_name_that_turns_inwards_on_the_second_look_gains_nothing(
     assert refused.status == Status.RETRYING
     assert "127.0.0.2 is not a public address" in refused.error
     assert server.received[0].headers["Host"].startswith("rebinding.example:")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Key and certificate of shop.example."""
+    path = tmp_path / "shop.pem"
+    name = ["-subj", "/CN=shop.example", "-addext", "subjectAltName=DNS:shop.example"]
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(path)]
+    try:
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", *name, *files]
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    path.write_text(path.read_text() + (tmp_path / "key").read_text())
+    return path
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("name", "fits"), [("shop.example", True), ("other.example", False)])
+def test_the_certificate_is_to_be_of_the_name_not_of_the_address(
+    certificate: Path,
+    new_endpoint: NewEndpoint,
+    send: Send,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    fits: bool,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    Names(monkeypatch, ["127.0.0.1"])
+    with receiver(certificate=certificate) as secure:
+        endpoint = new_endpoint(url=f"https://{name}:{secure.server_port}/")
+        delivery = outcome(endpoint, send)
+        assert bool(secure.received) is fits
+    assert delivery.status == (Status.SUCCESS if fits else Status.RETRYING)
+    assert fits or "certificate" in delivery.error
 
 
 @pytest.mark.django_db
