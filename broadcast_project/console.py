@@ -52,6 +52,13 @@ SIDEBAR = [
         ],
     ),
     (
+        _("Deliveries"),
+        [
+            ("deliveries.endpoint", _("Endpoints"), "webhook"),
+            ("deliveries.delivery", _("Deliveries"), "outgoing_mail"),
+        ],
+    ),
+    (
         _("Jobs"),
         [
             ("jobs.job", _("Jobs"), "monitor_heart"),
