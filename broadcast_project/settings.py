@@ -321,6 +321,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "BroadcastStatus": "broadcasts.models.Status",
         "ReceiptStatus": "broadcasts.models.ReceiptStatus",
+        "DeliveryStatus": "deliveries.models.Status",
+        "EndpointState": "deliveries.models.State",
+        "JobState": "jobs.board.STATES",
         "Priority": "broadcasts.api.operators.PRIORITIES",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
