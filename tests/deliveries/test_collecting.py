@@ -4,6 +4,7 @@ from datetime import datetime
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from pytest_django import Settings
 
 from deliveries.models import Delivery, Endpoint, State, Status
 from deliveries.services import collect, send_test
@@ -13,7 +14,9 @@ from outbox.logs import DatabaseLog
 from outbox.models import ConsumerOffset, DeadLetter
 from outbox.relay import Relay
 from outbox.services import emit
+from outbox.topics import topic_of
 from tests.deliveries.conftest import NewEndpoint, envelope
+from tests.test_docs import rows
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +68,12 @@ def test_what_cannot_or_must_not_be_sent_to_is_refused(url: str) -> None:
     with pytest.raises(ValidationError) as error:
         Endpoint(name="a", url=url, patterns=["*"]).full_clean()
     assert set(error.value.message_dict) == {"url"}
+
+
+def test_every_type_that_is_documented_can_be_asked_for(settings: Settings) -> None:
+    described = rows("events.md", "Event types")
+    topics = {topic_of(name, addressed=name == "connection.close") for name in described}
+    assert topics <= set(settings.DELIVERY_TOPICS)
 
 
 def test_each_endpoint_gets_what_it_wants(new_endpoint: NewEndpoint) -> None:
