@@ -9,6 +9,7 @@ import socket
 import ssl
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import httpcore
@@ -100,12 +101,9 @@ class Client:
             return Answer(error=f"{type(error).__name__}: {error}".rstrip(": "))
 
     async def _post(self, request: Request, until: float) -> Answer:
-        url = httpx.URL(request.url)
-        own = {"Host": url.netloc.decode(), "Content-Length": str(len(request.body))}
+        target, host = target_of(request.url)
+        own = {"Host": host, "Content-Length": str(len(request.body))}
         headers = [*own.items(), *request.headers.items()]
-        target = httpcore.URL(
-            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-        )
         connection = await self._connection(target.origin)
         try:
             async with asyncio.timeout_at(until):
@@ -152,6 +150,16 @@ class Client:
                 del self.idle[origin]
             for connection in expired:
                 await connection.aclose()
+
+
+@lru_cache(1_000)
+def target_of(address: str) -> tuple[httpcore.URL, str]:
+    """What httpcore takes, and the header `Host`."""
+    url = httpx.URL(address)
+    target = httpcore.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+    return target, url.netloc.decode()
 
 
 async def read(response: httpcore.Response, until: float) -> tuple[str, str]:
