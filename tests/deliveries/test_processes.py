@@ -2,6 +2,7 @@
 
 import random
 import signal
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from deliveries.models import Delivery, Endpoint, Status
+from outbox.models import DeadLetter
 from outbox.services import build_event, emit_all
 from tests.conftest import Spawn
 from tests.deliveries.receiver import Server, hang
@@ -82,3 +84,22 @@ def test_a_relay_that_is_told_to_stop_leaves_no_claim(
     assert (delivery.status, delivery.claimed_by) == (Status.PENDING, "")
     assert delivery.next_attempt_at
     assert delivery.next_attempt_at <= timezone.now()
+
+
+def test_events_come_through_kafka_as_well(
+    spawn: Spawn, env: Environment, server: Server, kafka_url: str
+) -> None:
+    Endpoint.objects.create(name="/", url=server.url(), patterns=["*"])
+    prefix = f"{uuid.uuid4().hex[:8]}-"
+    on_kafka = env | {"KAFKA_BOOTSTRAP_SERVERS": kafka_url, "KAFKA_TOPIC_PREFIX": prefix}
+    relays = [spawn(["relay"], on_kafka), spawn(["relay"], on_kafka)]
+    with transaction.atomic():
+        emit_all([build_event("link.expired", f"link-{n}", {"n": n}) for n in range(300)])
+        emit_all([build_event("broadcast.activated", "broadcast-1", {}, channels=["all"])])
+    done = Delivery.objects.filter(status=Status.SUCCESS)
+    wait_until(lambda: done.count() == 301, timeout=90)
+    for relay in relays:
+        relay.send(signal.SIGTERM)
+        assert relay.wait() == 0
+    assert len(server.ids()) == len(set(server.ids())) == 301
+    assert not DeadLetter.objects.exists()
