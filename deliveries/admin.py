@@ -159,6 +159,19 @@ class EndpointAdmin(ModelAdmin):
             endpoint.figures = figures[endpoint.pk]
         return changelist
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What the page before a deletion names; all deliveries of an endpoint are too many."""
+        deliveries = Delivery.objects.filter(endpoint__in=objs).count()
+        counts = {_("endpoints"): len(objs), _("deliveries"): deliveries}
+        return [str(endpoint) for endpoint in objs], counts, set(), []
+
+    def delete_model(self, request: HttpRequest, obj: Endpoint) -> None:
+        services.delete_endpoint(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
+        for endpoint in queryset:
+            services.delete_endpoint(endpoint)
+
     @display(description=_("state"), ordering="state", label=STATE_LABELS)
     def state_label(self, endpoint: Endpoint) -> tuple[str, str]:
         return endpoint.state, endpoint.get_state_display()

@@ -217,7 +217,7 @@ class EndpointViewSet(ModelViewSet[Endpoint]):
 
     def perform_destroy(self, instance: Endpoint) -> None:
         self._note(instance, DELETION, _("Deleted"))
-        instance.delete()
+        services.delete_endpoint(instance)
 
     @extend_schema(request=None, responses=EndpointSerializer)
     @action(detail=True, methods=["post"])

@@ -45,6 +45,7 @@ class Sending:
 class Dispatcher:
     def __init__(self) -> None:
         self.finished: queue.SimpleQueue[Sending] = queue.SimpleQueue()
+        self.client = Client()  # here: what is wrong with certificates must not end the thread
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self.gates: dict[int, asyncio.Semaphore] = defaultdict(
@@ -77,7 +78,6 @@ class Dispatcher:
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
-        self.client = Client()
         sweeping = loop.create_task(self._sweep())
         loop.run_forever()
         for task in (rest := [sweeping, *self.tasks]):

@@ -154,6 +154,13 @@ def _move(endpoint: Endpoint, before: list[State], after: State, **fields: Any) 
         setattr(endpoint, name, value)
 
 
+def delete_endpoint(endpoint: Endpoint) -> None:
+    """With its deliveries, in batches; it collects and sends nothing from here on."""
+    Endpoint.objects.filter(pk=endpoint.pk).update(state=State.DISABLED)
+    delete_in_batches(Delivery.objects.filter(endpoint=endpoint))
+    endpoint.delete()
+
+
 def facts(endpoint: Endpoint) -> dict[str, Any]:
     """What an event tells of it; its address may be a secret (Discord's is)."""
     return {

@@ -194,6 +194,21 @@ def test_one_and_many_are_retried(console: Client, endpoint: Endpoint) -> None:
     assert Delivery.objects.filter(status=Status.RETRYING).count() == 3
 
 
+def test_an_endpoint_is_deleted_with_its_deliveries(
+    console: Client, endpoint: Endpoint, new_endpoint: NewEndpoint
+) -> None:
+    other = new_endpoint("/other")
+    deliver(3)
+    url = f"{ENDPOINTS}{endpoint.pk}/delete/"
+    assert "deliveries: 3" in page(console, url).lower()
+    console.post(url, {"post": "yes"})
+    assert list(Endpoint.objects.all()) == [other]
+    assert Delivery.objects.count() == 3
+    form = {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"}
+    console.post(ENDPOINTS, form)
+    assert not Delivery.objects.exists()
+
+
 def test_facets_count(console: Client, endpoint: Endpoint) -> None:
     deliver(2)
     assert "Pending (2)" in page(console, DELIVERIES).replace("\n", " ")

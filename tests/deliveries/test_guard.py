@@ -126,8 +126,8 @@ def test_a_name_that_turns_inwards_on_the_second_look_gains_nothing(
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """Key and certificate of shop.example."""
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Key and certificate of shop.example, which senders made from here on trust."""
     path = tmp_path / "shop.pem"
     name = ["-subj", "/CN=shop.example", "-addext", "subjectAltName=DNS:shop.example"]
     files = ["-keyout", str(tmp_path / "key"), "-out", str(path)]
@@ -137,6 +137,7 @@ def certificate(tmp_path: Path) -> Path:
     except FileNotFoundError:
         pytest.skip("openssl is not installed")
     path.write_text(path.read_text() + (tmp_path / "key").read_text())
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
     return path
 
 
@@ -150,7 +151,6 @@ def test_the_certificate_is_to_be_of_the_name_not_of_the_address(
     name: str,
     fits: bool,
 ) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     Names(monkeypatch, ["127.0.0.1"])
     with receiver(certificate=certificate) as secure:
         endpoint = new_endpoint(url=f"https://{name}:{secure.server_port}/")
