@@ -21,7 +21,11 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AllValuesCheckboxFilter, ChoicesRadioFilter
 from unfold.decorators import action, display
 from unfold.enums import ActionVariant
-from unfold.widgets import UnfoldAdminSplitDateTimeWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import (
+    UnfoldAdminSplitDateTimeWidget,
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+)
 
 from deliveries import services
 from deliveries.figures import Figures, figures_of
@@ -86,6 +90,7 @@ class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
     class Meta:
         model = Endpoint
         fields = ["name", "kind", "url", "patterns", "description", "rate"]
+        widgets = {"description": UnfoldAdminTextareaWidget({"rows": 3})}
 
 
 class RangeForm(forms.Form):
@@ -131,9 +136,9 @@ class EndpointAdmin(ModelAdmin):
         "rotate_one",
     )
     readonly_fields = (
-        "state_label",
+        "state",
         "reason",
-        "circuit",
+        "circuit_now",
         "failing",
         "held",
         "success_rate",
@@ -148,7 +153,7 @@ class EndpointAdmin(ModelAdmin):
         what = (None, {"fields": ("name", "kind", url, "patterns", "description", "rate")})
         if obj is None:
             return (what,)
-        how = ["state_label", "reason", "circuit", "failing", "held", "success_rate", "waiting"]
+        how = ["state", "reason", "circuit_now", "failing", "held", "success_rate", "waiting"]
         secret = ("secret",) if self.has_change_permission(request, obj) else ()
         return (what, (_("How it does"), {"fields": how}), (_("Signing"), {"fields": secret}))
 
@@ -181,6 +186,10 @@ class EndpointAdmin(ModelAdmin):
         circuit = endpoint.circuit(timezone.now())
         return circuit, CIRCUITS[circuit]
 
+    @display(description=_("circuit"))
+    def circuit_now(self, endpoint: Endpoint) -> Any:
+        return CIRCUITS[endpoint.circuit(timezone.now())]
+
     @display(description=_("delivered in 24 h"))
     def success_rate(self, endpoint: Endpoint) -> str:
         figures = _figures(endpoint)
@@ -203,7 +212,7 @@ class EndpointAdmin(ModelAdmin):
     def failing(self, endpoint: Endpoint) -> str:
         return to_the_second(endpoint.failing_since)
 
-    @display(description=_("nothing before"))
+    @display(description=_("not before"))
     def held(self, endpoint: Endpoint) -> str:
         return to_the_second(endpoint.not_before)
 
@@ -357,7 +366,7 @@ class DeliveryAdmin(ReadOnlyAdmin):
     actions_detail = ("retry_one",)
     actions_row = ("retry_one",)
     fieldsets = (
-        (None, {"fields": ("type", "key", "event_id", "to", "status_label", "error")}),
+        (None, {"fields": ("type", "key", "event_id", "to", "status", "error")}),
         (_("Life"), {"fields": ("attempts", "made", "next_one", "claimed_by", "completed")}),
         (_("Attempts"), {"fields": ("each_attempt",)}),
         (_("Content"), {"fields": ("sent",)}),
