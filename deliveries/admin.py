@@ -164,6 +164,12 @@ class EndpointAdmin(ModelAdmin):
             endpoint.figures = figures[endpoint.pk]
         return changelist
 
+    def save_model(self, request: HttpRequest, obj: Endpoint, form: Any, change: Any) -> None:
+        if change:
+            services.edit(obj, **{name: getattr(obj, name) for name in form.changed_data})
+        else:
+            super().save_model(request, obj, form, change)
+
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What the page before a deletion names; all deliveries of an endpoint are too many."""
         deliveries = Delivery.objects.filter(endpoint__in=objs).count()

@@ -68,6 +68,10 @@ class EndpointSerializer(serializers.ModelSerializer[Endpoint]):
             "created_at",
         ]
 
+    def update(self, instance: Endpoint, validated_data: dict[str, Any]) -> Endpoint:
+        services.edit(instance, **validated_data)
+        return instance
+
     def to_representation(self, instance: Endpoint) -> dict[str, Any]:
         shown = super().to_representation(instance)
         if not self.context["request"].user.has_perm("deliveries.change_endpoint"):

@@ -30,6 +30,7 @@ from outbox.services import emit
 DELIVERIES = "deliveries"  # the channel that wakes the sender
 TEST = "webhook.test"
 BATCH = 5_000
+ANEW: dict[str, Any] = {"failures": 0, "failing_since": None, "not_before": None}
 
 
 class InvalidTransition(Exception):
@@ -85,6 +86,20 @@ def send_test(endpoint: Endpoint) -> Delivery:
 
 
 @transaction.atomic
+def edit(endpoint: Endpoint, **fields: Any) -> None:
+    """Write these fields alone: what senders wrote meanwhile stays.
+
+    At another address the circuit starts anew.
+    """
+    if "url" in fields:
+        fields |= ANEW
+    Endpoint.objects.filter(pk=endpoint.pk).update(**fields)
+    for name, value in fields.items():
+        setattr(endpoint, name, value)
+    notify(DELIVERIES)
+
+
+@transaction.atomic
 def rotate_secret(endpoint: Endpoint) -> str:
     """A new secret; those before it sign as well until WEBHOOK_SECRET_OVERLAP has passed."""
     row = Endpoint.objects.select_for_update().get(pk=endpoint.pk)
@@ -112,14 +127,7 @@ def pause(endpoint: Endpoint) -> None:
 def enable(endpoint: Endpoint) -> None:
     """From paused or disabled; its circuit starts anew, and what waited goes out."""
     was_disabled = endpoint.state == State.DISABLED
-    _move(
-        endpoint,
-        [State.PAUSED, State.DISABLED],
-        State.ACTIVE,
-        failures=0,
-        failing_since=None,
-        not_before=None,
-    )
+    _move(endpoint, [State.PAUSED, State.DISABLED], State.ACTIVE, **ANEW)
     if was_disabled:
         emit("endpoint.enabled", f"endpoint-{endpoint.pk}", facts(endpoint))
         endpoint_enabled.send(Endpoint, endpoint=endpoint)

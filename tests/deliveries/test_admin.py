@@ -65,6 +65,26 @@ def test_an_endpoint_is_made_with_patterns_in_one_line(console: Client) -> None:
     assert "broadcast.*, link.expired" in page(console, f"{ENDPOINTS}{endpoint.pk}/change/")
 
 
+def test_who_edits_overwrites_nothing_that_a_sender_found_meanwhile(
+    console: Client, endpoint: Endpoint
+) -> None:
+    form = {"name": "Renamed", "kind": "WEBHOOK", "url": endpoint.url, "patterns": "*"}
+    url = f"{ENDPOINTS}{endpoint.pk}/change/"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deliveries.admin.EndpointAdmin.log_change", lambda *_: None)
+        patch.setattr("deliveries.admin.EndpointForm.clean", lambda form: trip(endpoint))
+        assert console.post(url, form).status_code == 302
+    endpoint.refresh_from_db()
+    assert (endpoint.name, endpoint.failures, endpoint.state) == ("Renamed", 7, State.DISABLED)
+    console.post(url, form | {"url": "https://example.org/new"})
+    endpoint.refresh_from_db()
+    assert (endpoint.failures, endpoint.not_before) == (0, None), "another address, another chance"
+
+
+def trip(endpoint: Endpoint) -> None:
+    Endpoint.objects.filter(pk=endpoint.pk).update(failures=7, state=State.DISABLED)
+
+
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [

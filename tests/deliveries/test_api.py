@@ -60,9 +60,14 @@ def test_an_endpoint_is_made_shown_changed_and_deleted(client: Client) -> None:
     assert (shown["state"], shown["circuit"], shown["success_rate"]) == ("ACTIVE", "closed", None)
     changed = client.patch(url, {"patterns": ["*"], "state": "DISABLED"}, "application/json")
     assert (changed.json()["patterns"], changed.json()["state"]) == (["*"], "ACTIVE")
+    Endpoint.objects.update(failures=3)
+    client.patch(url, {"rate": 5}, "application/json")
+    assert Endpoint.objects.get().failures == 3
+    client.patch(url, {"url": "https://example.org/new"}, "application/json")
+    assert Endpoint.objects.get().failures == 0
     assert client.delete(url).status_code == 204
     assert client.get(url).status_code == 404
-    assert LogEntry.objects.count() == 3
+    assert LogEntry.objects.count() == 5
 
 
 @pytest.mark.usefixtures("boss")
