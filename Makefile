@@ -78,6 +78,11 @@ services-stop:
 peers: $(VENV)/development  # what benchmarks measure beside this project
 	@$(BIN)/python -c '$(REQUIREMENTS)' peers > $(VENV)/peers.txt
 	@$(BIN)/python -m pip install --quiet --requirement $(VENV)/peers.txt
+	@mkdir -p var/peers/hub
+	@cp benchmarks/peers/mercure/* var/peers/hub
+	-cd var/peers/hub && go mod tidy && go build -o ../mercure .
+	-GOBIN=$(CURDIR)/var/peers go install github.com/centrifugal/centrifugo/v6@v6.9.1
+	@echo "nchan and Pushpin: apt-get install nginx-light libnginx-mod-nchan pushpin"
 
 clean: services-stop  # var/ stays: it holds the database and the secret key
 	rm -rf $(VENV) var/services build .mypy_cache .pytest_cache .ruff_cache *.egg-info

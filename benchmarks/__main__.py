@@ -7,6 +7,8 @@ afterwards; what the checkout has under `var/` is never touched.
 import argparse
 import os
 import pkgutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own")
     parser.add_argument("--redis", action="store_true", help="with a Redis of its own")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # as Ctrl-C: servers end, too
     cache = temporary(Redis) if options.redis else nullcontext("")
     with cache as redis_url, database(postgres=options.postgres, redis_url=redis_url):
         report: Report = import_module(f"benchmarks.{options.name}").run(quick=options.quick)

@@ -21,10 +21,12 @@ from django.db import connection, transaction
 
 from benchmarks.reports import Report
 from outbox.kafka_topics import create_topics, topic_name
+from outbox.models import Event
 from outbox.services import build_event, emit_all
 from outbox.topics import partitions_of
 from tests.processes import Spawned
 from tests.servers import CHECKOUT, Kafka, MissingError, temporary
+from tests.waiting import wait_until
 
 Moments = dict[str, tuple[float, float]]
 """By key: when a record was produced, and when the reader had it."""
@@ -90,8 +92,11 @@ def relay_latency(seconds: int) -> Iterator[float]:
     prefix_topics()
     count = seconds * RATE
     committed: dict[str, float] = {}
-    with relay(), collector("link", count) as reading:
-        begin = time.monotonic() + 2
+    with relay(), collector("link", count + 1) as reading:
+        with transaction.atomic():
+            emit_all([event(count)])
+        wait_until(lambda: not Event.objects.pending().exists(), 60, "the relay runs")
+        begin = time.monotonic() + 1
         for start in range(0, count, PER_TRANSACTION):
             time.sleep(max(0, begin + start / RATE - time.monotonic()))
             with transaction.atomic():

@@ -197,6 +197,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "connections.cors.CrossOrigin",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -268,7 +269,7 @@ if REDIS_URL:
 
 # django-eventstream: its seams, filled by the stream of this project
 EVENTSTREAM_CHANNELMANAGER_CLASS = "connections.channels.ChannelManager"
-SSE_USER_CHANNELS = "broadcasts.directory.channels_of"
+SSE_USER_CHANNELS = "broadcasts.directory.channels_of_each"
 EVENTSTREAM_STORAGE_CLASS = "connections.channels.LogStorage"
 
 Q_CLUSTER: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from django.utils.module_loading import import_string
 
 from broadcasts.models import Audience, Product, listed
 
+MOST_AT_ONCE = 8  # questions to a user service
 MOST_WORDS = 10  # of a search; each is three comparisons, and a database limits those
 T = TypeVar("T")
 
@@ -57,8 +59,8 @@ class Directory(ABC):
         """Some of them, whose username or name contains `search`."""
 
     @abstractmethod
-    def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
-        """The person's roles and products."""
+    def memberships(self, users: Sequence[AbstractUser]) -> list[tuple[list[str], list[str]]]:
+        """The roles and the products of each person."""
 
     def unknown(self, audience: str, targets: Sequence[str]) -> list[str]:
         """Those of `targets` that do not exist."""
@@ -109,10 +111,15 @@ class ModelDirectory(Directory):
         people = named(self._people(audience, targets), search).order_by("username")
         return [Person(user.pk, user.username, user.get_full_name()) for user in people[:limit]]
 
-    def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
-        roles = user.groups.values_list("name", flat=True)
-        products = Product.objects.filter(subscribers=user.pk).values_list("slug", flat=True)
-        return list(roles), list(products)
+    def memberships(self, users: Sequence[AbstractUser]) -> list[tuple[list[str], list[str]]]:
+        found: dict[int, tuple[list[str], list[str]]] = {user.pk: ([], []) for user in users}
+        roles = Group.objects.filter(user__in=found).order_by("pk")
+        for pk, name in roles.values_list("user", "name"):
+            found[pk][0].append(name)
+        products = Product.objects.filter(subscribers__in=found).order_by("pk")
+        for pk, slug in products.values_list("subscribers", "slug"):
+            found[pk][1].append(slug)
+        return [found[user.pk] for user in users]
 
     def _people(self, audience: str, targets: Sequence[str]) -> QuerySet[User]:
         people = User.objects.filter(is_active=True)
@@ -169,7 +176,11 @@ class HttpDirectory(Directory):
         asked = {"audience": audience, "target": targets, "search": search, "limit": limit}
         return self._get("users", read, **asked)
 
-    def memberships(self, user: AbstractUser) -> tuple[list[str], list[str]]:
+    def memberships(self, users: Sequence[AbstractUser]) -> list[tuple[list[str], list[str]]]:
+        with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
+            return list(pool.map(self._memberships_of, users))
+
+    def _memberships_of(self, user: AbstractUser) -> tuple[list[str], list[str]]:
         def read(answer: Any) -> tuple[list[str], list[str]]:
             return list(answer["roles"]), list(answer["products"])
 
@@ -208,12 +219,18 @@ def channel_of(audience: str, target: str) -> str:
     return f"{audience.lower() if audience != Audience.SELECTED else 'user'}-{target}"
 
 
-def channels_of(user: AbstractUser) -> list[str]:
-    """Every SSE channel that the person may read."""
-    roles, products = get_directory().memberships(user)
+def channels_of_each(users: Sequence[AbstractUser]) -> list[list[str]]:
+    """Every SSE channel that each may read."""
     return [
-        "all",
-        f"user-{user.pk}",
-        *(channel_of(Audience.ROLE, role) for role in roles),
-        *(channel_of(Audience.PRODUCT, product) for product in products),
+        [
+            "all",
+            f"user-{user.pk}",
+            *(channel_of(Audience.ROLE, role) for role in roles),
+            *(channel_of(Audience.PRODUCT, product) for product in products),
+        ]
+        for user, (roles, products) in zip(users, get_directory().memberships(users), strict=True)
     ]
+
+
+def channels_of(user: AbstractUser) -> list[str]:
+    return channels_of_each([user])[0]

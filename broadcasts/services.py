@@ -160,14 +160,17 @@ def send(
         _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
         broadcast.refresh_from_db()  # another operator may have edited it since it was read here
         _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
+        if moment > now:
+            notify(BROADCASTS)
     if moment <= now:
         activate(broadcast, only_small=True)
     return broadcast
 
 
 def _refuse_empty(broadcast: Broadcast) -> None:
-    try:
-        people = get_directory().count(broadcast.audience, broadcast.targets)
+    count, targets = get_directory().count, broadcast.targets
+    try:  # of a hundred thousand, the first are enough to know
+        people = count(broadcast.audience, targets[:CHUNK]) or count(broadcast.audience, targets)
     except UserServiceUnavailable:
         return  # it waits as SCHEDULED until the directory answers
     if not people:
@@ -227,7 +230,7 @@ def _prepare(broadcast: Broadcast) -> bool:
             mine = Broadcast.objects.in_progress().filter(pk=broadcast.pk, progress=start)
             if not mine.update(progress=start + len(chunk)):
                 return False
-            Receipt.objects.create_for(broadcast.pk, list(existing_user_ids(chunk)))
+            Receipt.objects.create_for(broadcast.pk, existing_user_ids(chunk))
         broadcast.progress = start + len(chunk)
     return True
 
@@ -302,6 +305,7 @@ def retry(broadcast: Broadcast) -> Broadcast:
             broadcast, [Status.FAILED], back, attempts=0, next_attempt_at=None, last_error=""
         )
         _emit(broadcast, "broadcast.retried", {})
+        notify(BROADCASTS)
     return broadcast
 
 
@@ -390,7 +394,7 @@ def _publish_together(
     for broadcast in broadcasts:
         people = targeted[broadcast.pk]
         if broadcast.audience == Audience.SELECTED:
-            Receipt.objects.create_for(broadcast.pk, list(existing_user_ids(broadcast.targets)))
+            Receipt.objects.create_for(broadcast.pk, existing_user_ids(broadcast.targets))
             people = broadcast.receipts.count()
             events.append(_event(broadcast, "broadcast.preparing", {}))
         changes = _publication(broadcast, now, people)
@@ -469,7 +473,8 @@ def _transition(
     with transaction.atomic(savepoint=False):
         was = row.select_for_update().values_list("status", flat=True).first()
         moved = row.filter(status__in=allowed).update(**changes)
-        notify(BROADCASTS)
+        if status == Status.IN_PROGRESS or broadcast.expires_at:
+            notify(BROADCASTS)
     if not moved:
         raise InvalidTransition(
             _("This broadcast is %(status)s; it cannot become %(wanted)s.")

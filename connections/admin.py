@@ -71,7 +71,7 @@ class ConnectionAdmin(ReadOnlyAdmin):
     actions_detail = ("disconnect_one",)
     fields = (
         "user",
-        "status_label",
+        "status",
         "node",
         "address",
         "user_agent",
@@ -164,10 +164,19 @@ STREAMS = Coalesce(
 )
 
 
+LIVES = {"living": _("Living"), "dead": _("Dead"), "stopped": _("Stopped")}
+
+
+def life_of(node: Node) -> str:
+    if node.stopped_at:
+        return "stopped"
+    return "living" if node.last_heartbeat >= alive_since() else "dead"
+
+
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin):
     list_display = ("name", "life", "streams", "started_at", "last_heartbeat", "stopped_at")
-    fields = ("name", "life", "streams", "started_at", "last_heartbeat", "stopped_at")
+    fields = ("name", "life_in_words", "streams", "started_at", "last_heartbeat", "stopped_at")
     search_fields = ("name",)
     ordering = ("-last_heartbeat",)
 
@@ -177,16 +186,12 @@ class NodeAdmin(ReadOnlyAdmin):
 
     @display(description=_("life"), label={"living": "success", "dead": "danger"})
     def life(self, node: Node) -> tuple[str, Any]:
-        if node.stopped_at:
-            return "stopped", _("Stopped")
-        return (
-            ("living", _("Living"))
-            if node.last_heartbeat >= alive_since()
-            else (
-                "dead",
-                _("Dead"),
-            )
-        )
+        return life_of(node), LIVES[life_of(node)]
+
+    @display(description=_("life"))
+    def life_in_words(self, node: Node) -> Any:
+        """For the page of one: labels are for lists."""
+        return LIVES[life_of(node)]
 
     @display(description=_("streams"), ordering="active_streams")
     def streams(self, node: Any) -> SafeString:

@@ -16,6 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from connections.authentication import OWN
 from connections.hub import get_hub
 from connections.models import Connection
 from connections.registry import get_registry
@@ -23,6 +24,7 @@ from connections.serializers import (
     ConnectedSerializer,
     DisconnectSerializer,
     StatsSerializer,
+    TokenRequestSerializer,
     TokenSerializer,
 )
 from connections.services import disconnect
@@ -37,15 +39,29 @@ class ViewsConnections(BasePermission):
 
 
 class TokenView(APIView):
-    @extend_schema(request=None, responses=TokenSerializer, tags=["streams"])
+    @extend_schema(request=TokenRequestSerializer, responses=TokenSerializer, tags=["streams"])
     def post(self, request: Request) -> Response:
-        """A short-lived token, for clients that can send neither cookies nor headers."""
-        assert request.user.pk is not None
-        token = make_token(request.user.pk)
-        return Response({"token": token, "expires_in": settings.SSE_TOKEN_SECONDS})
+        """A short-lived token, for clients without a session here.
+
+        For `user`, who is somebody else, it needs the permission `issue_token`: so the server of
+        another site gets it for who is signed in there.
+        """
+        asked = TokenRequestSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        name = asked.validated_data.get("user", request.user.get_username())
+        if name != request.user.get_username() and not may_issue_tokens(request.user):
+            raise PermissionDenied("Tokens for others need the permission issue_token.")
+        person = get_object_or_404(User, username=name, is_active=True)
+        return Response({"token": make_token(person.pk), "expires_in": settings.SSE_TOKEN_SECONDS})
+
+
+def may_issue_tokens(user: Any) -> bool:
+    return bool(user.is_staff and user.has_perm("connections.issue_token"))
 
 
 class DisconnectView(APIView):
+    authentication_classes = OWN
+
     @extend_schema(request=DisconnectSerializer, responses={204: None}, tags=["streams"])
     def post(self, request: Request) -> Response:
         """End one of your streams, on whichever process it is."""

@@ -1,6 +1,6 @@
 """django-eventstream's seams: which channels a request reads, and their stored events."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,14 +19,19 @@ from outbox.topics import BROADCASTS
 
 
 @cache
-def _user_channels() -> Callable[[AbstractUser], list[str]]:
-    function: Callable[[AbstractUser], list[str]] = import_string(settings.SSE_USER_CHANNELS)
+def _user_channels() -> Callable[[Sequence[AbstractUser]], list[list[str]]]:
+    function: Callable[[Sequence[AbstractUser]], list[list[str]]]
+    function = import_string(settings.SSE_USER_CHANNELS)
     return function
 
 
+def channels_of_each(users: Sequence[AbstractUser]) -> list[list[str]]:
+    """Every channel that each may read; asked of the function that the settings name."""
+    return _user_channels()(users)
+
+
 def channels_of(user: AbstractUser) -> list[str]:
-    """Every channel that the person may read; asked of the function that the settings name."""
-    return _user_channels()(user)
+    return channels_of_each([user])[0]
 
 
 class ChannelManager(ChannelManagerBase):  # type: ignore[misc]

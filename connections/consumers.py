@@ -2,33 +2,26 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
 import re
-import time
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import replace
 from http import HTTPStatus
-from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID, uuid4
 
 from channels.consumer import AsyncConsumer
 from django.conf import settings
-from django.contrib.auth import get_user
-from django.contrib.auth.models import AbstractUser, User
 from django.core.signing import BadSignature
-from django.http import HttpRequest, parse_cookie
+from django.http import parse_cookie
 
-from connections import grip
-from connections.channels import channels_of
+from connections import cors, grip
+from connections.admissions import Asking, Identified, identify
 from connections.hub import Hub, get_hub
-from connections.models import Connection
-from connections.registry import get_registry
+from connections.refusals import ConnectLimit, Refusal, full, unauthorized, unavailable
 from connections.stream import CLIENT_GONE, Stream
-from connections.tokens import InvalidToken, read_token
+from connections.tokens import bearer_of
 from connections.wire import encode
 from outbox.logs import get_log
 from outbox.topics import BROADCASTS
@@ -37,42 +30,9 @@ logger = logging.getLogger(__name__)
 
 POSITION = re.compile(r"[0-9]{1,19}")  # of more digits `int` may raise
 MAX_POSITION = 2**63 - 1
+ALLOWED = "GET, HEAD, OPTIONS"
 GONE = -1  # a position that no log has
 RETRY_SPREAD = (1_000, 4_000)  # milliseconds; clients of a server that died must not return as one
-
-
-@dataclass
-class Refusal(Exception):
-    status: HTTPStatus
-    code: str
-    message: str
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def body(self) -> bytes:
-        error = {"status": self.status.value, "code": self.code, "message": self.message}
-        return json.dumps(error).encode()
-
-
-class ConnectLimit:
-    """At most SSE_CONNECTS_PER_MINUTE connects an address and minute; 0 is no limit."""
-
-    def __init__(self) -> None:
-        self.minute = 0
-        self.counts: dict[str, int] = {}
-
-    def check(self, address: str) -> None:
-        minute = int(time.time() // 60)
-        if minute != self.minute:
-            self.minute, self.counts = minute, {}
-        self.counts[address] = self.counts.get(address, 0) + 1
-        most = settings.SSE_CONNECTS_PER_MINUTE
-        if most and self.counts[address] > most:
-            raise Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS,
-                "too_many_connects",
-                f"More than {most} connects a minute from {address}: wait a minute.",
-                {"Retry-After": str(60 - int(time.time()) % 60)},
-            )
 
 
 _limit = ConnectLimit()
@@ -112,9 +72,13 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         await self.write(refusal.body(), more=False)
 
     async def connect(self) -> None:
+        if self.scope["method"] == "OPTIONS":
+            await self.start(HTTPStatus.NO_CONTENT, {"Allow": ALLOWED})
+            await self.write(b"", more=False)
+            return
         if self.scope["method"] not in ("GET", "HEAD"):
             raise Refusal(
-                HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use GET.", {"Allow": "GET"}
+                HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use GET.", {"Allow": ALLOWED}
             )
         hub = get_hub()
         self.refuse_when_full(hub)
@@ -145,7 +109,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def stream(self, hub: Hub, after: int | None) -> None:
         asked_at = hub.head
-        connection, others = await hub.register(partial(self.admit, hub.node))
+        connection, others = await hub.admissions.request(self.asking())
         try:
             recovered = after is not None and await self.can_replay(hub, after)
         except BaseException:
@@ -234,45 +198,24 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     def head(self) -> int:
         return get_log().head()
 
-    def admit(self, node: str) -> tuple[Connection, int]:
-        """The connection as registered, and how many others its person has."""
-        user, channels = self.identify()
-        connection = Connection(
-            id=uuid4(),
-            user_id=user.pk,
-            node=node,
-            channels=channels,
+    def identify(self) -> Identified:
+        """Raises `Refusal`."""
+        (found,) = identify([self.asking()])
+        if isinstance(found, Refusal):
+            raise found
+        return found
+
+    def asking(self) -> Asking:
+        cookies = parse_cookie(self.headers.get(b"cookie", ""))
+        wanted = [*self.query.get("user", []), *self.query.get("userId", [])]
+        return Asking(
+            token=bearer_of(self.headers.get(b"authorization", ""))
+            or next(iter(self.query.get("token", [])), None),
+            session=cookies.get(settings.SESSION_COOKIE_NAME),
+            wanted=next(iter(wanted), None),
             address=self.address,
-            user_agent=self.headers.get(b"user-agent", "")[:300],
+            user_agent=self.headers.get(b"user-agent", ""),
         )
-        return connection, get_registry().register(connection)
-
-    def identify(self) -> tuple[AbstractUser, list[str]]:
-        """The person and their channels; a bounded number of queries. Raises `Refusal`."""
-        user = self.user()
-        wanted = self.query.get("user") or self.query.get("userId")
-        if wanted and wanted[0] not in (str(user.pk), user.username):
-            raise Refusal(
-                HTTPStatus.FORBIDDEN, "forbidden", "This is somebody else's stream: ask for yours."
-            )
-        return user, channels_of(user)
-
-    def user(self) -> AbstractUser:
-        user: Any
-        if tokens := self.query.get("token"):
-            try:
-                user = User.objects.filter(pk=read_token(tokens[0]), is_active=True).first()
-            except InvalidToken as error:
-                raise unauthorized("invalid_token", str(error)) from error
-        else:
-            cookies = parse_cookie(self.headers.get(b"cookie", ""))
-            request = HttpRequest()
-            engine = import_module(settings.SESSION_ENGINE)
-            request.session = engine.SessionStore(cookies.get(settings.SESSION_COOKIE_NAME))
-            user = get_user(request)
-        if user is None or not user.is_authenticated:
-            raise unauthorized("not_authenticated", "Sign in, or pass ?token= from the token API.")
-        return user  # type: ignore[no-any-return]
 
     def last_event_id(self) -> int | None:
         given = [
@@ -294,12 +237,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     def refuse_when_full(self, hub: Hub) -> None:
         if hub.stopping.is_set() or len(hub.streams) >= settings.SSE_MAX_CONNECTIONS:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "too_many_connections",
-                "This server holds as many streams as it may: try again in a moment.",
-                {"Retry-After": str(random.randint(1, 5))},  # noqa: S311 (jitter)
-            )
+            raise full()
 
     @property
     def address(self) -> str:
@@ -309,20 +247,17 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     # What is answered
 
     def stream_headers(self) -> dict[str, str]:
-        headers = {
+        return {
             "Content-Type": "text/event-stream; charset=utf-8",
-            "Cache-Control": "no-cache, no-transform",
+            "Cache-Control": "no-cache, no-store, no-transform",
             "X-Accel-Buffering": "no",
-            "Vary": "Cookie, Origin",
         }
-        origin = self.headers.get(b"origin", "")
-        if origin and origin in settings.SSE_ALLOW_ORIGINS:
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Allow-Credentials"] = "true"
-        return headers
 
     async def start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
         self.started = True
+        preflight = self.scope["method"] == "OPTIONS"
+        headers |= {"Vary": "Authorization, Cookie, Origin"}
+        headers |= cors.headers_for(self.headers.get(b"origin", ""), preflight=preflight)
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.base_send(
             {"type": "http.response.start", "status": status.value, "headers": pairs}
@@ -345,19 +280,6 @@ def connected(
     }
     retry = f"retry: {random.randint(*RETRY_SPREAD)}\n".encode()  # noqa: S311 (jitter)
     return retry + encode("CONNECTED", data, position)
-
-
-def unauthorized(code: str, message: str) -> Refusal:
-    return Refusal(HTTPStatus.UNAUTHORIZED, code, message, {"WWW-Authenticate": "Session"})
-
-
-def unavailable() -> Refusal:
-    return Refusal(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        "unavailable",
-        "The stream cannot be opened now: try again in a moment. Your inbox has every message.",
-        {"Retry-After": "5"},
-    )
 
 
 def limit_reached() -> bytes:

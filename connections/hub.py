@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
@@ -23,13 +23,13 @@ from django.utils import timezone
 from django_eventstream import views as eventstream_views
 from django_eventstream.views import ListenerManager
 
+from connections.admissions import Admissions
 from connections.counters import counters
-from connections.models import Connection
 from connections.registry import get_registry
 from connections.ring import Ring
 from connections.services import CLOSE
 from connections.signals import delivered
-from connections.stream import CLIENT_GONE, Stream
+from connections.stream import Stream
 from connections.wire import Frame, frames_of, notice
 from outbox.logs import LogUnavailable, Record, get_log, newer
 from outbox.topics import BROADCASTS
@@ -38,7 +38,6 @@ logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Admitted = tuple[Connection, int]
 
 DATABASE_THREADS = 4
 READ_WAIT = 1.0  # seconds; a commit wakes the reader sooner
@@ -75,6 +74,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         self.database = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
         self.deliveries: dict[int, set[int]] = defaultdict(set)
         self.closed: dict[UUID, str] = {}
+        self.admissions = Admissions(self)
         self.started: asyncio.Task[None] | None = None
         self.tasks: list[asyncio.Task[None]] = []
         self.reader = threading.Thread(target=self._read, name="log-reader", daemon=True)
@@ -124,23 +124,6 @@ class Hub(ListenerManager):  # type: ignore[misc]
         return await asyncio.get_running_loop().run_in_executor(
             self.database, lambda: call(*args, **kwargs)
         )
-
-    async def register(self, admit: Callable[[], Admitted]) -> Admitted:
-        """`admit` in a thread. That goes on when the client goes: then its row is ended, too."""
-        admitting = self.database.submit(database_task(admit))
-        try:
-            return await asyncio.wrap_future(admitting)
-        except asyncio.CancelledError:
-            if not admitting.cancel():
-                admitting.add_done_callback(
-                    lambda done: self.loop.call_soon_threadsafe(self._end_unused, done)
-                )
-            raise
-
-    def _end_unused(self, admitted: Future[Admitted]) -> None:
-        if not admitted.exception():
-            connection, _ = admitted.result()
-            self.closed[connection.pk] = CLIENT_GONE
 
     # Streams
 

@@ -82,6 +82,7 @@ class Connection(models.Model):
         verbose_name = _("connection")
         verbose_name_plural = _("connections")
         ordering = ["-connected_at"]
+        permissions = [("issue_token", _("Can issue stream tokens for others"))]
         indexes = [
             models.Index(
                 fields=["user"],

@@ -7,7 +7,7 @@ limit of a person is one of each process, until the next heartbeat tells Redis w
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -75,13 +75,16 @@ class RedisRegistry(DatabaseRegistry):
             self.node = node
             self._ask(self._tell_all)
 
-    def register(self, connection: Connection) -> int:
+    def register(self, connections: Sequence[Connection]) -> list[int]:
         with self.lock:
-            here = self.people[connection.user_id]
-            self.people[connection.user_id] += 1
-            self.held[connection.pk] = connection.user_id
-            self.unwritten.append(connection)
-            return max(here, self._ask(partial(self._add, connection)) or 0)
+            here = []
+            for connection in connections:
+                here.append(self.people[connection.user_id])
+                self.people[connection.user_id] += 1
+                self.held[connection.pk] = connection.user_id
+            self.unwritten += connections
+            everywhere = self._ask(partial(self._add, connections)) or here
+        return [max(counts) for counts in zip(here, everywhere, strict=True)]
 
     def unregister(self, closed: Mapping[UUID, str]) -> None:
         with self.lock:
@@ -146,12 +149,15 @@ class RedisRegistry(DatabaseRegistry):
             self.behind = True
             return None
 
-    def _add(self, connection: Connection) -> int:
-        person = f"{connection.user_id}"
-        member = _member(connection.pk, connection.user_id)
-        least, most = f"[{person}:", f"({person};"  # the character after the colon
-        arguments = (STREAMS, self.node, member, least, most, _timeout())
-        return int(self.script(keys=[NODES], args=arguments))
+    def _add(self, connections: Sequence[Connection]) -> list[int]:
+        with self.redis.pipeline(transaction=False) as pipeline:
+            for connection in connections:
+                person = f"{connection.user_id}"
+                member = _member(connection.pk, connection.user_id)
+                least, most = f"[{person}:", f"({person};"  # the character after the colon
+                arguments = (STREAMS, self.node, member, least, most, _timeout())
+                self.script(keys=[NODES], args=arguments, client=pipeline)
+            return [int(count) for count in pipeline.execute()]
 
     def _remove(self, people: Mapping[UUID, int]) -> None:
         for members in chunks(map(_member, people, people.values())):

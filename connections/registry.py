@@ -8,6 +8,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import Count
 from django.db.models.functions import Now
 from django.utils.module_loading import import_string
 
@@ -23,8 +24,8 @@ class Registry(ABC):
         """A process of this name has started; what an earlier one of that name held is over."""
 
     @abstractmethod
-    def register(self, connection: Connection) -> int:
-        """Add a connection; how many others the person has that are alive, on all nodes."""
+    def register(self, connections: Sequence[Connection]) -> list[int]:
+        """Add them; for each, how many older ones its person has that are alive, on all nodes."""
 
     @abstractmethod
     def unregister(self, closed: Mapping[UUID, str]) -> None:
@@ -69,13 +70,17 @@ class DatabaseRegistry(Registry):
             defaults={"started_at": Now(), "last_heartbeat": Now(), "stopped_at": None},
         )
 
-    def register(self, connection: Connection) -> int:
+    def register(self, connections: Sequence[Connection]) -> list[int]:
+        Connection.objects.bulk_create(connections)
+        people = {connection.user_id for connection in connections}
         alive = from_now(-timedelta(seconds=settings.SSE_CLIENT_TIMEOUT))
-        others = Connection.objects.active().filter(
-            user_id=connection.user_id, last_heartbeat__gte=alive
-        )
-        connection.save(force_insert=True)
-        return others.exclude(pk=connection.pk).count()
+        found = Connection.objects.active().filter(user_id__in=people, last_heartbeat__gte=alive)
+        count = dict(found.values_list("user_id").annotate(Count("pk")).order_by())
+        others = []
+        for connection in reversed(connections):  # the last one has all the others before it
+            count[connection.user_id] -= 1
+            others.append(count[connection.user_id])
+        return others[::-1]
 
     def unregister(self, closed: Mapping[UUID, str]) -> None:
         by_reason: dict[str, list[UUID]] = {}

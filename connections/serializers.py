@@ -9,8 +9,16 @@ class DisconnectSerializer(serializers.Serializer[dict[str, object]]):
     )
 
 
+class TokenRequestSerializer(serializers.Serializer[dict[str, object]]):
+    user = serializers.CharField(
+        required=False, max_length=150, help_text="A username; yours, if it is left out."
+    )
+
+
 class TokenSerializer(serializers.Serializer[dict[str, object]]):
-    token = serializers.CharField(help_text="Pass it as ?token= to /api/user/sse/connect.")
+    token = serializers.CharField(
+        help_text="?token= of /api/user/sse/connect, or `Authorization: Bearer` of the user API."
+    )
     expires_in = serializers.IntegerField(help_text="Seconds.")
 
 

@@ -1,7 +1,8 @@
-"""Daphne with two things that streams need: flow control, and an end that is announced.
+"""Daphne with three things that streams need: flow control, an eager write, an announced end.
 
-Daphne hands every write to Twisted, which buffers without a bound, and it has no lifespan. Here a
-write waits while the socket is full, and SIGTERM tells every stream before the server stops.
+Daphne hands every write to Twisted, which buffers without a bound and waits for its reactor, and it
+has no lifespan. Here a write waits while the socket is full, what the socket takes goes out at
+once, and SIGTERM tells every stream before the server stops.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from typing import Any
 from daphne.server import Server as DaphneServer
 from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.tcp import Connection
 from zope.interface import implementer
 
 from connections.hub import Hub
@@ -67,6 +69,11 @@ class Server(DaphneServer):  # type: ignore[misc]
                 protocol.channel.forceAbortClient()
             return
         body = message["type"] == "http.response.body"
+        # An empty chunk would end the response.
+        if body and message.get("more_body") and message.get("body") and _is_eager(protocol):
+            _write_now(protocol, message["body"])
+            await protocol.flow.free.wait()
+            return
         flow = getattr(protocol, "flow", None)
         if body and flow is None and message.get("more_body") and protocol.channel is not None:
             flow = protocol.flow = Flow()
@@ -76,3 +83,27 @@ class Server(DaphneServer):  # type: ignore[misc]
         await super().handle_reply(protocol, message)
         if flow is not None:
             await flow.free.wait()
+
+
+def _is_eager(protocol: Any) -> bool:
+    """Whether the stream has begun and nothing of it waits: what is written now is the next."""
+    if not getattr(protocol, "flow", None) or protocol.finished or protocol.channel is None:
+        return False
+    socket = protocol.channel.transport
+    # Chunked: neither HEAD nor a status without a body, to which Twisted writes nothing.
+    if not (protocol.startedWriting and protocol.chunked and isinstance(socket, Connection)):
+        return False
+    waiting = socket.dataBuffer or socket._tempDataBuffer
+    return bool(socket.connected and not socket.disconnecting and not waiting)
+
+
+def _write_now(protocol: Any, body: bytes) -> None:
+    """To the socket; by way of the reactor it would cost adding and removing a writer, which is
+    more than all the rest. What the socket does not take is Twisted's to write.
+    """
+    data = b"%x\r\n%b\r\n" % (len(body), body)
+    socket = protocol.channel.transport
+    sent = socket.writeSomeData(data)
+    rest = data[sent:] if isinstance(sent, int) else data  # else it is lost, and Twisted says so
+    if rest:
+        socket.write(rest)

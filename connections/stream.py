@@ -34,8 +34,8 @@ class Stream:
     """
 
     __slots__ = (
-        "behind", "channels", "farewell", "hub", "id", "position", "queue", "reason", "size",
-        "stuck_since", "task", "user_id", "wake",
+        "behind", "channels", "farewell", "hub", "id", "most_bytes", "position", "queue", "reason",
+        "size", "stuck_since", "task", "user_id", "wake",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,7 @@ class Stream:
         self.channels = frozenset(channels)
         self.position = position
         self.behind = True
+        self.most_bytes = settings.SSE_CLIENT_BUFFER_BYTES  # asked for once: it costs microseconds
         self.queue: deque[Frame] = deque()
         self.size = 0
         self.wake = asyncio.Event()
@@ -64,7 +65,7 @@ class Stream:
         """Queue a frame; never waits, never grows beyond the buffer."""
         if self.behind or self.farewell or (frame.position and frame.position <= self.position):
             return
-        if self.size + len(frame.body) > settings.SSE_CLIENT_BUFFER_BYTES and self.queue:
+        if self.size + len(frame.body) > self.most_bytes and self.queue:
             self._fall_behind()
             return
         self._append(frame)

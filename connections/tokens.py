@@ -1,6 +1,7 @@
 """Short-lived signed tokens: EventSource can send no headers, so who you are stands in the URL."""
 
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core import signing
 
 _signer = signing.TimestampSigner(salt="connections.stream")
@@ -26,3 +27,17 @@ def read_token(token: str) -> int:
         raise InvalidToken(
             "The token is not valid: get one from POST /api/user/sse/token."
         ) from error
+
+
+def user_of(token: str) -> User:
+    """Raises `InvalidToken`, also when the account is disabled."""
+    user = User.objects.filter(pk=read_token(token), is_active=True).first()
+    if user is None:
+        raise InvalidToken("The token is of no active account.")
+    return user
+
+
+def bearer_of(authorization: str) -> str | None:
+    """The token in the header `Authorization`."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None

@@ -201,7 +201,7 @@ class RunAdmin(ReadOnlyAdmin):
     paginator = InfinitePaginator
     list_per_page = 50
     fieldsets = (
-        (None, {"fields": ("job", "slot_at", "status_label", "node", "token")}),
+        (None, {"fields": ("job", "slot_at", "status", "node", "token")}),
         (gettext_lazy("Life"), {"fields": ("started", "finished", "duration")}),
         (
             gettext_lazy("Outcome"),

@@ -38,11 +38,16 @@ class AlertAdmin(ReadOnlyAdmin):
     search_help_text = _("Job or words of the message")
     show_full_result_count = False
     list_per_page = 50
-    fields = ("state", "kind_label", "job", "message", "raised", "resolved", "lasted")
+    fields = ("state_in_words", "kind", "job", "message", "raised", "resolved", "lasted")
 
     @display(description=_("state"), label={"open": "danger", "resolved": "success"})
     def state(self, alert: Alert) -> tuple[str, Any]:
-        return ("resolved", _("Resolved")) if alert.resolved_at else ("open", _("Open"))
+        return "resolved" if alert.resolved_at else "open", self.state_in_words(alert)
+
+    @display(description=_("state"))
+    def state_in_words(self, alert: Alert) -> Any:
+        """For the page of one: labels are for lists."""
+        return _("Resolved") if alert.resolved_at else _("Open")
 
     @display(description=_("kind"), ordering="kind", label=KIND_LABELS)
     def kind_label(self, alert: Alert) -> tuple[str, str]:

@@ -118,7 +118,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_per_page = 50
     list_before_template = "admin/outbox/event/health.html"
     fieldsets = (
-        (None, {"fields": ("type", "key", "state", "priority_label", "topic", "partition")}),
+        (None, {"fields": ("type", "key", "state_in_words", "priority", "topic", "partition")}),
         (
             _("Life"),
             {
@@ -152,6 +152,11 @@ class EventAdmin(ReadOnlyAdmin):
     @display(description=_("state"), label=STATE_LABELS)
     def state(self, event: Event) -> tuple[str, Any]:
         return state_of(event), STATES[state_of(event)]
+
+    @display(description=_("state"))
+    def state_in_words(self, event: Event) -> Any:
+        """For the page of one: labels are for lists."""
+        return STATES[state_of(event)]
 
     @display(description=_("priority"), ordering="priority", label=PRIORITY_LABELS)
     def priority_label(self, event: Event) -> tuple[int, str]:

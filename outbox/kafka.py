@@ -78,7 +78,12 @@ class KafkaLog(DatabaseLog):
         """What became of the events of a batch that is not through: their fault, or nothing."""
 
     def connect(self) -> None:
+        """Also learns which topics there are, which the first event of each would have to ask."""
         self.producer = self.producer or self._new_producer()
+        with suppress(KafkaException):  # it is away: the first event will say so
+            known = self.producer.list_topics(timeout=min(TIMEOUT, lease_part())).topics
+            prefix = settings.KAFKA_TOPIC_PREFIX
+            self.topics |= {name.removeprefix(prefix) for name in known if name.startswith(prefix)}
 
     def recorded(self) -> EventQuerySet:
         """Also what is in Kafka but not yet marked: streams may have shown it already."""
@@ -103,8 +108,7 @@ class KafkaLog(DatabaseLog):
         self.answers = {name: self.answers[name] for name in names if name in self.answers}
         try:
             self._ensure_topics(events)
-            # Shorter than the lease, so that a relay that waits for Kafka still leads afterwards.
-            until = time.monotonic() + settings.OUTBOX_LEASE_SECONDS / 2
+            until = time.monotonic() + lease_part()
             alone = False
             while left := self._unanswered(events):
                 alone |= self._send(left[:1] if alone else left, until)
@@ -240,12 +244,16 @@ class KafkaLog(DatabaseLog):
 
     def _ensure_topics(self, events: Sequence[Event]) -> None:
         if missing := {event.topic for event in events} - self.topics:
-            timeout = min(TIMEOUT, settings.OUTBOX_LEASE_SECONDS / 2)
-            _, refused = create_topics(missing, timeout)
+            _, refused = create_topics(missing, min(TIMEOUT, lease_part()))
             self.topics |= missing - refused.keys()
             for event in events:
                 if event.topic in refused:
                     self.answers[_name(event)] = TopicUnavailable(str(refused[event.topic]))
+
+
+def lease_part() -> float:
+    """Seconds to wait for Kafka: a relay that waited still leads afterwards."""
+    return float(settings.OUTBOX_LEASE_SECONDS / 2)
 
 
 def _name(event: Event) -> Name:

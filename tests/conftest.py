@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 from selenium.webdriver import Chrome
 
 from jobs import clock
@@ -19,6 +20,7 @@ from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
 from tests.processes import Environment, Spawned, environment
 
+NewNginx = Callable[[int, int], servers.Nginx]
 NewPushpin = Callable[[int], servers.Pushpin]
 Spawn = Callable[[list[str], Environment], Spawned]
 T = TypeVar("T")
@@ -52,6 +54,17 @@ def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> No
     if connection.vendor == "sqlite":  # two runs at once in one checkout must not share a file
         path = tmp_path_factory.mktemp("database") / "test.sqlite3"
         connection.settings_dict["TEST"]["NAME"] = path
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """Autovacuum sees nothing of a test's transaction, and would tell the planner of PostgreSQL
+    that the tables are empty: a query over many rows may then take minutes.
+    """
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            for table in connection.introspection.table_names():
+                cursor.execute(f'ALTER TABLE "{table}" SET (autovacuum_enabled = false)')
 
 
 @pytest.fixture(autouse=True)
@@ -143,6 +156,20 @@ def new_pushpin() -> Iterator[NewPushpin]:
         def start(backend_port: int) -> servers.Pushpin:
             def make(directory: Path) -> servers.Pushpin:
                 return servers.Pushpin(directory, backend_port)
+
+            return stack.enter_context(needed(servers.running(make)))
+
+        yield start
+
+
+@pytest.fixture
+def new_nginx() -> Iterator[NewNginx]:
+    """`new_nginx(port, read_timeout)` starts a proxy in front of what listens there."""
+    with ExitStack() as stack:
+
+        def start(backend_port: int, read_timeout: int) -> servers.Nginx:
+            def make(directory: Path) -> servers.Nginx:
+                return servers.Nginx(directory, backend_port, read_timeout)
 
             return stack.enter_context(needed(servers.running(make)))
 

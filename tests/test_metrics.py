@@ -382,8 +382,7 @@ def test_connections_are_told_by_node(hub: Hub) -> None:
     get_registry().start("web-1")
     get_registry().start("web-2")
     connections = [Connection(user=UserFactory.create(), node="web-1") for _ in range(2)]
-    for made in connections:
-        get_registry().register(made)
+    get_registry().register(connections)
     assert value("connections", node="web-1") == 2
     assert value("connections", node="web-2") == 0
     get_registry().unregister({connections[0].pk: "gone"})

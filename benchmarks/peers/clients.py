@@ -16,11 +16,13 @@ async def main(port: int, count: int, tokens: list[str]) -> None:
         client.received.clear()  # counted; kept they would cost more than what is measured
         return client.counts["MESSAGE"] >= count
 
-    tasks = [asyncio.create_task(client.follow(has_all)) for client in clients]
-    while not all(client.counts["CONNECTED"] for client in clients):  # noqa: ASYNC110
+    following = asyncio.gather(*(client.follow(has_all) for client in clients))
+    while not (  # noqa: ASYNC110
+        following.done() or all(client.counts["CONNECTED"] for client in clients)
+    ):
         await asyncio.sleep(0.05)
     print("ready", flush=True)
-    await asyncio.gather(*tasks)
+    await following
     assert all(client.connects == 1 for client in clients)
     print("done", flush=True)
 

@@ -88,7 +88,7 @@ class ReceiptAdmin(ReadOnlyAdmin):
     fields = (
         "user",
         "broadcast",
-        "status_label",
+        "status",
         "created_at",
         "delivered_at",
         "seen_at",

@@ -25,6 +25,7 @@ from broadcasts.contents import rendered
 from broadcasts.messages import message_of
 from broadcasts.models import Broadcast
 from broadcasts.receipts import dismiss, inbox_of, mark_all_read, mark_read, mark_seen
+from connections.authentication import OWN
 from outbox.logs import get_log
 from outbox.models import Priority
 
@@ -119,6 +120,7 @@ class MessageSerializer(serializers.Serializer[Any]):
 
 
 class InboxSerializer(serializers.Serializer[Any]):
+    user = serializers.IntegerField(help_text="Whose inbox it is.")
     results = MessageSerializer(many=True)
     next = serializers.URLField(allow_null=True, help_text="The next page; null on the last.")
     unread = serializers.IntegerField(help_text="In the whole inbox, whatever is filtered.")
@@ -174,6 +176,8 @@ def unread_of(inbox: Rows) -> int:
 
 @extend_schema(tags=["inbox"])
 class Inbox(APIView):
+    authentication_classes = OWN
+
     @extend_schema(
         parameters=[
             InboxQuerySerializer,
@@ -206,6 +210,7 @@ class Inbox(APIView):
         following = str(Cursor.of(page[-1])) if len(rows) > limit else None
         return Response(
             {
+                "user": request.user.pk,
                 "results": list(shown(page)),
                 "next": following and _address_of(request, following),
                 "unread": unread_of(inbox),
@@ -220,6 +225,8 @@ def _address_of(request: Request, cursor: str) -> str:
 
 class Verb(APIView):
     """What a person does with messages of their inbox: all are theirs, or nothing is done."""
+
+    authentication_classes = OWN
 
     verb: Callable[[AbstractUser, Collection[int]], int]
 
@@ -264,6 +271,8 @@ class Dismiss(Verb):
 
 @extend_schema(tags=["inbox"], request=None, responses=CountSerializer)
 class ReadAll(APIView):
+    authentication_classes = OWN
+
     def post(self, request: Request) -> Response:
         """You have read everything."""
         return counted(request, mark_all_read(cast(User, request.user)))

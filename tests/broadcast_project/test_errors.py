@@ -47,7 +47,7 @@ def test_who_is_not_signed_in_gets_401_without_a_dialog_of_the_browser(client: C
     response = client.get("/api/user/messages")
     assert shape_of(response)["code"] == "not_authenticated"
     assert response.status_code == 401
-    assert response["WWW-Authenticate"] == 'Session realm="api"'
+    assert response["WWW-Authenticate"] == 'Bearer realm="api"'
 
 
 def test_basic_credentials_sign_a_script_in(client: Client, db: None) -> None:

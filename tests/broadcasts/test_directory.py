@@ -219,8 +219,8 @@ def test_who_the_service_does_not_know_belongs_to_nothing(
 ) -> None:
     service.answers["/users/bob/memberships"] = {"roles": [], "products": ["tea"]}
     for _ in range(10):
-        assert directory.memberships(ann) == ([], [])
-    assert directory.memberships(bob) == ([], ["tea"])  # strangers open no circuit
+        assert directory.memberships([ann]) == [([], [])]
+    assert directory.memberships([bob]) == [([], ["tea"])]  # strangers open no circuit
 
 
 def test_selected_people_are_not_asked_of_the_service(

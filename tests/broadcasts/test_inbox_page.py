@@ -1,18 +1,11 @@
 """The page in Chromium, against the processes that serve it."""
 
-import signal
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
-
 import pytest
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 
 from tests.conftest import Spawn
-from tests.processes import Environment, Spawned
-from tests.sse import run_code
-from tests.waiting import wait_until
+from tests.pages import Page, Site
+from tests.processes import Environment
 
 pytestmark = [
     pytest.mark.chromium,
@@ -20,15 +13,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
 ]
 
-READER = """
-from django.contrib.auth.models import User
-User.objects.create_user("reader", password="reader")
-"""
-SEND = """
-from broadcasts.services import compose, send
-for title in {titles}:
-    send(compose(None, title=title, **{fields}))
-"""
 CANCEL = """
 from broadcasts.models import Broadcast
 from broadcasts.services import cancel
@@ -55,94 +39,6 @@ window.EventSource = class extends Native {
 };
 """
 SLEEP_FOR_AN_HOUR = "const now = Date.now; Date.now = () => now() + 3600 * 1000;"
-
-
-@dataclass
-class Site:
-    env: Environment
-    port: int
-    spawn: Spawn
-    serving: Spawned = field(init=False)
-
-    def start(self) -> "Site":
-        relay = self.spawn(["relay"], self.env)
-        self.serving = self.spawn(["web", "--port", str(self.port)], self.env)
-        run_code(READER, self.env)  # while they start
-        wait_until(lambda: "BROADCAST_CLOCK started" in relay.output(), message="the relay works")
-        self.wait_for_web()
-        return self
-
-    def restart_web(self) -> None:
-        self.serving = self.spawn(["web", "--port", str(self.port)], self.env)
-        self.wait_for_web()
-
-    def wait_for_web(self) -> None:
-        wait_until(lambda: "Listening" in self.serving.output(), message="web listens")
-
-    def kill_web(self) -> None:
-        self.serving.send(signal.SIGKILL)
-        self.serving.wait()
-
-    def send(self, *titles: str, **fields: Any) -> None:
-        run_code(SEND.format(titles=titles, fields=fields), self.env)
-
-    def code(self, code: str) -> str:
-        return run_code(code, self.env)
-
-
-@dataclass
-class Page:
-    browser: Chrome
-    site: Site
-
-    def open(self) -> None:
-        self.browser.get(f"http://127.0.0.1:{self.site.port}/")
-
-    def sign_in(self) -> None:
-        self.open()
-        self.find("#id_username").send_keys("reader")
-        self.find("#id_password").send_keys("reader")
-        self.click(".button.primary")
-        self.wait(self.is_live, "the page is live")
-
-    def find(self, selector: str) -> Any:
-        return self.browser.find_element(By.CSS_SELECTOR, selector)
-
-    def click(self, selector: str) -> None:
-        self.find(selector).click()
-
-    def script(self, code: str) -> Any:
-        return self.browser.execute_script(code)
-
-    def texts(self, selector: str) -> list[str]:
-        """Read in one go: the page may change between two questions."""
-        found = f"document.querySelectorAll({selector!r})"
-        return list(self.script(f"return [...{found}].map((e) => e.textContent)"))
-
-    @property
-    def titles(self) -> list[str]:
-        return self.texts(".message .title")
-
-    @property
-    def unread(self) -> list[str]:
-        return self.texts(".unread-message .title")
-
-    @property
-    def state(self) -> str:
-        return str(self.find("#connection").get_attribute("data-state"))
-
-    def is_live(self) -> bool:
-        return bool(self.script("return document.querySelector('[data-state=live]')"))
-
-    def shows(self, selector: str) -> bool:
-        return bool(self.find(selector).is_displayed())
-
-    def wait(self, condition: Callable[[], Any], message: str) -> None:
-        wait_until(condition, message=message)
-
-    def complaints(self) -> list[str]:
-        logged = self.browser.get_log("browser")
-        return [entry["message"] for entry in logged if entry["level"] == "SEVERE"]
 
 
 @pytest.fixture
@@ -180,6 +76,7 @@ def test_what_is_read_or_dismissed_in_one_window_is_so_in_the_other(page: Page) 
     second = page.browser.current_window_handle
     page.open()
     page.wait(page.is_live, "the second window is live")
+    assert page.site.streams == 1
     page.site.send("Older", "Newer")
     page.wait(lambda: page.unread == ["Newer", "Older"], "the second window has them")
     page.browser.switch_to.window(first)

@@ -1,7 +1,7 @@
 """What must not grow with the audience.
 
-Bounds on time are only against hanging: the benchmarks measure. Numbers of
-statements and of rows are exact.
+Bounds on time are only against hanging: the benchmarks measure. Numbers of statements and of rows
+are exact.
 """
 
 import json
@@ -48,15 +48,6 @@ def timed(what: str, at_most: float) -> Iterator[None]:
     assert seconds < at_most, what
 
 
-def analyze() -> None:
-    """What an autovacuum, which sees nothing of a test's transaction, would say of its tables.
-
-    It may say that they are empty, and one join of this inbox then takes a minute.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE")
-
-
 class Count:
     """Statements, without keeping them."""
 
@@ -101,7 +92,6 @@ def test_the_inbox_among_all_advisories_costs_a_fixed_number_of_queries(tmp_path
     assert Product.objects.count() == PACKAGES
     with timed(f"{PEOPLE} people", at_most=600):
         assert create_people(PEOPLE, subscriptions=20) == PEOPLE
-    analyze()
 
     counts = set()
     for number in (11, 5_000, PEOPLE + 10):

@@ -96,12 +96,6 @@ def test_the_inbox_is_not_kept_by_the_browser(signed_in: Client) -> None:
     assert "no-store" in signed_in.get("/").headers["Cache-Control"]
 
 
-def test_the_inbox_uses_the_client_library_of_django_eventstream(signed_in: Client) -> None:
-    page = signed_in.get("/").content.decode()
-    assert "django_eventstream/reconnecting-eventsource.js" in page
-    assert finders.find("django_eventstream/reconnecting-eventsource.js")
-
-
 def test_the_page_itself_asks_only_for_session_and_user(
     signed_in: Client, django_assert_num_queries: Any
 ) -> None:
@@ -116,7 +110,9 @@ def test_every_text_that_the_scripts_ask_for_exists(signed_in: Client) -> None:
     asked = set(re.findall(r'text\(\s*"(\w+)"', scripts))
     assert asked
     assert asked <= set(sent) == set(TEXTS)
-    assert {f"state_{s}" for s in re.findall(r'onState\("(\w+)"', scripts)} <= set(sent)
+    states = set(re.findall(r'(?:State|close)\("(\w+)"', scripts))
+    assert states
+    assert {f"state_{state}" for state in states} <= set(sent)
 
 
 def test_every_element_that_the_scripts_look_up_exists(signed_in: Client) -> None:

@@ -49,9 +49,23 @@ def test_who_is_not_signed_in_gets_401(client: Client, method: str, path: str) -
 
 
 def test_a_token_is_ones_own_and_says_how_long_it_is_good(signed_in: Client, user: User) -> None:
-    answer = signed_in.post("/api/user/sse/token").json()
+    answer = signed_in.post("/api/user/sse/token", content_type="application/json").json()
     assert read_token(answer["token"]) == user.pk
     assert answer["expires_in"] == 60
+
+
+def test_a_token_for_somebody_else_needs_the_permission(operator: Client, user: User) -> None:
+    def ask() -> Any:
+        return operator.post(
+            "/api/user/sse/token", {"user": "reader"}, content_type="application/json"
+        )
+
+    assert ask().status_code == 403
+    permission = Permission.objects.get(codename="issue_token")
+    User.objects.get(username="operator").user_permissions.add(permission)
+    assert read_token(ask().json()["token"]) == user.pk
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    assert ask().status_code == 404
 
 
 def test_ones_own_stream_can_be_ended(signed_in: Client, user: User) -> None:

@@ -14,9 +14,11 @@ from django.db import OperationalError
 from django.test import Client
 
 from broadcasts.directory import get_directory
-from connections import consumers, hub
+from connections import admissions, consumers, hub
+from connections.admissions import admit
 from connections.hub import database_task
 from connections.models import Connection
+from connections.refusals import ConnectLimit
 from connections.registry import DatabaseRegistry
 from connections.services import disconnect_people
 from connections.tokens import make_token
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.fixture(autouse=True)
 def fresh_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_hub", None)
-    monkeypatch.setattr(consumers, "_limit", consumers.ConnectLimit())
+    monkeypatch.setattr(consumers, "_limit", ConnectLimit())
 
 
 @pytest.fixture
@@ -110,6 +112,11 @@ def test_a_forged_token_gets_401(user: User) -> None:
     assert error(ask(f"token={forged}"))["code"] == "invalid_token"
 
 
+def test_a_token_may_stand_in_a_header(user: User) -> None:
+    assert ask(headers={"Authorization": f"Bearer {make_token(user.pk)}"})[0] == 200
+    assert error(ask(headers={"Authorization": "Bearer x"}))["code"] == "invalid_token"
+
+
 def test_an_expired_token_gets_401_and_is_told_where_to_get_a_new_one(user: User) -> None:
     with time_machine.travel("2020-01-01"):
         old = make_token(user.pk)
@@ -156,13 +163,31 @@ def test_the_parameter_of_the_client_library_is_understood(user: User) -> None:
 
 def test_other_methods_get_405(user: User) -> None:
     status, headers, _ = ask(method="POST")
-    assert (status, headers["allow"]) == (405, "GET")
+    assert (status, headers["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 def test_head_tells_the_headers_and_ends(user: User) -> None:
     status, headers, body = ask(f"token={make_token(user.pk)}", method="HEAD")
     assert (status, body) == (200, b"")
     assert headers["content-type"].startswith("text/event-stream")
+    assert not Connection.objects.exists()
+
+
+def test_nothing_on_the_way_may_keep_buffer_or_compress_it(user: User) -> None:
+    _, headers, body = ask(
+        f"token={make_token(user.pk)}", headers={"Accept-Encoding": "gzip, deflate, br, zstd"}
+    )
+    assert headers["cache-control"] == "no-cache, no-store, no-transform"
+    assert headers["x-accel-buffering"] == "no"
+    assert "content-encoding" not in headers
+    assert b"event: CONNECTED\n" in body
+
+
+def test_each_client_is_told_another_moment_to_return_at(user: User) -> None:
+    answers = [ask(f"token={make_token(user.pk)}")[2] for _ in range(4)]
+    retries = [int(body.split(b"\n")[0].removeprefix(b"retry: ")) for body in answers]
+    assert all(1_000 <= retry <= 4_000 for retry in retries)
+    assert len(set(retries)) > 1
 
 
 def test_a_full_server_gets_503_with_retry_after(user: User, settings: Any) -> None:
@@ -188,6 +213,18 @@ def test_only_named_origins_may_read_it_from_elsewhere(user: User, settings: Any
     assert "access-control-allow-origin" not in refused
 
 
+def test_a_preflight_is_answered_and_a_refusal_can_be_read(settings: Any) -> None:
+    settings.SSE_ALLOW_ORIGINS = ["https://a.example"]
+    origin = {"Origin": "https://a.example"}
+    status, headers, body = ask(method="OPTIONS", headers=origin)
+    assert (status, body) == (204, b"")
+    assert "Last-Event-ID" in headers["access-control-allow-headers"]
+    assert headers["access-control-allow-credentials"] == "true"
+    status, headers, _ = ask(headers=origin)
+    assert (status, headers["access-control-allow-origin"]) == (401, "https://a.example")
+    assert "access-control-allow-origin" not in ask(method="OPTIONS")[1]
+
+
 def test_a_directory_that_is_down_is_503_and_not_silence(user: User, settings: Any) -> None:
     settings.DIRECTORY_BACKEND = "broadcasts.directory.HttpDirectory"
     settings.DIRECTORY_URL = "http://127.0.0.1:9/"
@@ -203,13 +240,12 @@ def test_a_directory_that_is_down_is_503_and_not_silence(user: User, settings: A
 def test_a_client_that_goes_while_it_is_admitted_leaves_no_connection_behind(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admit = consumers.StreamConsumer.admit
     admitting, gone = threading.Event(), threading.Event()
 
-    def admit_slowly(self: consumers.StreamConsumer, node: str) -> Any:
+    def admit_slowly(*asking: Any) -> Any:
         admitting.set()
         gone.wait(10)
-        return admit(self, node)
+        return admit(*asking)
 
     async def come_and_go() -> None:
         consumer = ApplicationCommunicator(consumers.StreamConsumer.as_asgi(), scope)
@@ -227,7 +263,7 @@ def test_a_client_that_goes_while_it_is_admitted_leaves_no_connection_behind(
     def ended() -> bool:
         return Connection.objects.filter(reason="client disconnected").exists()
 
-    monkeypatch.setattr(consumers.StreamConsumer, "admit", admit_slowly)
+    monkeypatch.setattr(admissions, "admit", admit_slowly)
     scope = scope_of(f"token={make_token(user.pk)}")
     asyncio.run(come_and_go())
     assert not Connection.objects.active().exists()
@@ -271,10 +307,8 @@ def test_the_cookies_of_other_applications_are_in_nobodys_way(
 def test_permissions_that_change_while_a_stream_opens_cut_it(
     user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admit = consumers.StreamConsumer.admit
-
-    def admit_and_then_change(self: consumers.StreamConsumer, node: str) -> Any:
-        answer = admit(self, node)
+    def admit_and_then_change(*asking: Any) -> Any:
+        answer = admit(*asking)
         disconnect_people({user.pk}, reason="permissions changed", reconnect=True)
         Relay().step()
         this = hub.get_hub()
@@ -285,6 +319,6 @@ def test_permissions_that_change_while_a_stream_opens_cut_it(
         done.wait(10)
         return answer
 
-    monkeypatch.setattr(consumers.StreamConsumer, "admit", admit_and_then_change)
+    monkeypatch.setattr(admissions, "admit", admit_and_then_change)
     _, _, body = ask(f"token={make_token(user.pk)}", pieces=2)
     assert b"event: DISCONNECTED" in body

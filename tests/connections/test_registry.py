@@ -70,7 +70,7 @@ def process(request: pytest.FixtureRequest, settings: Any) -> Iterator[Process]:
 
 def connect(registry: Registry, user: User, node: str = "a") -> tuple[Connection, int]:
     connection = Connection(user_id=user.pk, node=node, channels=["all"])
-    others = registry.register(connection)
+    (others,) = registry.register([connection])
     return connection, others
 
 
@@ -94,6 +94,16 @@ def test_registering_counts_the_others_of_the_person_on_all_nodes(
     a, b = process("a"), process("b")
     count(a, User.objects.create_user("other"))
     assert [count(a, user, "a"), count(b, user, "b"), count(a, user, "a")] == [0, 1, 2]
+
+
+def test_those_who_come_together_count_as_if_one_after_the_other(
+    process: Process, user: User
+) -> None:
+    a, other = process("a"), User.objects.create_user("other")
+    count(a, user)
+    people = [user, other, user, user, other]
+    connections = [Connection(user_id=who.pk, node="a", channels=["all"]) for who in people]
+    assert a.register(connections) == [1, 0, 2, 3, 1]
 
 
 def test_what_ended_is_not_counted_and_stays_on_record(process: Process, user: User) -> None:

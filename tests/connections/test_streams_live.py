@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import psycopg
 import pytest
 from django.db import connection
@@ -419,3 +420,32 @@ def open_files(process: Spawned) -> Iterator[str]:
     for fd in Path(f"/proc/{process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
             yield str(fd.readlink())
+
+
+def test_a_client_of_another_maker_reads_it_and_goes_on_where_it_was(site: Site) -> None:
+    httpx_sse = pytest.importorskip("httpx_sse")
+    site.web()
+    site.relay()
+    (one,) = site.people(1)
+    url = f"http://127.0.0.1:{site.port}/api/user/sse/connect"
+
+    def read(headers: dict[str, str]) -> tuple[dict[str, object], str, str]:
+        """What it was greeted with, then the first message and its id."""
+        headers |= {"Authorization": f"Bearer {token_of(one, site.env)}"}
+        with (
+            httpx.Client(timeout=60) as client,
+            httpx_sse.connect_sse(client, "GET", url, headers=headers) as source,
+        ):
+            events = source.iter_sse()
+            greeting = next(events).json()
+            if not greeting["recovered"]:
+                site.send()
+            message = next(event for event in events if event.event == "MESSAGE")
+            return greeting, message.json()["title"], message.id
+
+    _, title, position = read({})
+    assert title == "Number 0"
+    site.send()
+    greeting, _, later = read({"Last-Event-ID": position})
+    assert greeting["recovered"] is True
+    assert int(later) > int(position)

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from tests.servers.connect import KafkaConnect
 from tests.servers.kafka import Kafka
+from tests.servers.nginx import Nginx
 from tests.servers.postgres import Postgres
 from tests.servers.programs import CHECKOUT, Daemon, MissingError, find_program, free_port
 from tests.servers.pushpin import Pushpin
@@ -23,6 +24,7 @@ __all__ = [
     "Kafka",
     "KafkaConnect",
     "MissingError",
+    "Nginx",
     "Postgres",
     "Pushpin",
     "Redis",

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from tests.servers.programs import Daemon, answers, find_program, is_free, lasting_ports
+from tests.servers.programs import Daemon, answers, find_program, lasting_ports, speaks
 
 CONFIG = """
 [global]
@@ -54,7 +54,8 @@ class Pushpin:
         config.write_text(CONFIG.format(directory=self.directory, key=KEY, **ports))
         (self.directory / "routes").write_text(f"* 127.0.0.1:{self.backend_port}\n")
         self.runner.start([str(self.program), f"--config={config}", "--merge-output"])
-        self.runner.wait_until(lambda: answers(self.url) and not is_free(self.http))
+        # A port that is open is not enough: who comes too soon is hung up on.
+        self.runner.wait_until(lambda: answers(self.url) and speaks(self.public_url))
         return self.url
 
     def stop(self) -> None:

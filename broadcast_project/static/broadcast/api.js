@@ -1,15 +1,11 @@
-// The user API: one function a request, one error for all that can go wrong.
-
-import { text } from "./texts.js";
+// The user API: one method a request, one error for all that can go wrong.
 
 const MESSAGES = "/api/user/messages";
 const STREAM = "/api/user/sse";
 
-export const STREAM_URL = `${STREAM}/connect`;
-
 export class ApiError extends Error {
-  /** `status` is 0 when the server was not reached. */
-  constructor(status, message) {
+  /** `status` is 0 when the server was not reached; `message` is the server's, or empty. */
+  constructor(status, message = "") {
     super(message);
     this.status = status;
   }
@@ -23,54 +19,95 @@ export class ApiError extends Error {
   }
 }
 
-export function firstPage(query, signal) {
-  return request(`${MESSAGES}?${new URLSearchParams(query)}`, { signal });
-}
+export class Api {
+  #askToken;
+  #token = null;
 
-export function nextPage(url, signal) {
-  const { pathname, search } = new URL(url, location.href); // a proxy may hide the own host
-  return request(pathname + search, { signal });
-}
-
-export const markRead = (id) => post(`${MESSAGES}/read`, { broadcast_id: id });
-export const markAllRead = () => post(`${MESSAGES}/read-all`, {});
-export const markSeen = (ids) =>
-  post(`${MESSAGES}/ack-visibility`, { broadcast_ids: ids }, { keepalive: true });
-export const dismiss = (id) => post(`${MESSAGES}/dismiss`, { broadcast_id: id });
-export const disconnect = (id) =>
-  post(`${STREAM}/disconnect`, { connection_id: id }, { keepalive: true });
-
-export function signOut(form) {
-  const headers = { "X-CSRFToken": csrfToken() };
-  return fetch(form.action, { method: "POST", headers, redirect: "manual" });
-}
-
-function post(url, data, options = {}) {
-  const headers = { "Content-Type": "application/json", "X-CSRFToken": csrfToken() };
-  return request(url, { ...options, method: "POST", headers, body: JSON.stringify(data) });
-}
-
-async function request(url, options) {
-  const response = await reach(url, options);
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    const message = answer.message || text("unexpected", { status: response.status });
-    throw new ApiError(response.status, message);
+  /**
+   * `url` is the origin of the server; unless given, that of this file. `token` is a function that
+   * answers a new token, or a promise of one; without it, the session cookie says who it is.
+   */
+  constructor({ url = new URL(import.meta.url).origin, token = null } = {}) {
+    this.url = url;
+    this.#askToken = token;
   }
-  return answer;
+
+  messages(query = {}, signal = undefined) {
+    return this.#request(`${MESSAGES}?${new URLSearchParams(query)}`, { signal });
+  }
+
+  nextPage(url, signal = undefined) {
+    const { pathname, search } = new URL(url, this.url); // a proxy may hide the own host
+    return this.#request(pathname + search, { signal });
+  }
+
+  markRead(id) {
+    return this.#post(`${MESSAGES}/read`, { broadcast_id: id });
+  }
+
+  markAllRead() {
+    return this.#post(`${MESSAGES}/read-all`, {});
+  }
+
+  markSeen(ids) {
+    return this.#post(`${MESSAGES}/ack-visibility`, { broadcast_ids: ids }, { keepalive: true });
+  }
+
+  dismiss(id) {
+    return this.#post(`${MESSAGES}/dismiss`, { broadcast_id: id });
+  }
+
+  disconnect(id) {
+    return this.#post(`${STREAM}/disconnect`, { connection_id: id }, { keepalive: true });
+  }
+
+  /** The stream of this person after a position: an EventSource that can send no headers. */
+  async stream(user, position) {
+    const query = new URLSearchParams({ user, last_event_id: position });
+    if (this.#askToken) query.set("token", await this.#renew());
+    const withCredentials = !this.#askToken;
+    return new EventSource(`${this.url}${STREAM}/connect?${query}`, { withCredentials });
+  }
+
+  #post(path, data, options = {}) {
+    const headers = { "Content-Type": "application/json" };
+    return this.#request(path, { ...options, method: "POST", headers, body: JSON.stringify(data) });
+  }
+
+  async #request(path, options) {
+    let response = await this.#fetch(path, options);
+    if (response.status === 401 && this.#askToken) {
+      this.#token = null; // it has expired
+      response = await this.#fetch(path, options);
+    }
+    const answer = await response.json().catch(() => ({}));
+    if (!response.ok) throw new ApiError(response.status, answer.message);
+    return answer;
+  }
+
+  async #fetch(path, options) {
+    const headers = { Accept: "application/json", ...options.headers };
+    if (this.#askToken) headers.Authorization = `Bearer ${this.#token ?? (await this.#renew())}`;
+    else if (options.method) headers["X-CSRFToken"] = csrfToken();
+    const credentials = this.#askToken ? "omit" : "include";
+    return reach(() => fetch(this.url + path, { ...options, headers, credentials }));
+  }
+
+  async #renew() {
+    return (this.#token = await reach(this.#askToken));
+  }
 }
 
-async function reach(url, { headers, ...options }) {
+async function reach(request) {
   try {
-    const accept = { Accept: "application/json" };
-    return await fetch(url, { ...options, headers: { ...accept, ...headers } });
+    return await request();
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new ApiError(0, text("no_connection"));
+    if (error instanceof ApiError || error.name === "AbortError") throw error;
+    throw new ApiError(0);
   }
 }
 
 // Read at each request: signing in from another tab gives a new one.
-function csrfToken() {
+export function csrfToken() {
   return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
 }

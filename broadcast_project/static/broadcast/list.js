@@ -1,6 +1,5 @@
 // The messages on the page: loaded in pages, joined by what arrives, each once.
 
-import * as api from "./api.js";
 import { messageElement, removeElement, showRead } from "./message.js";
 import { announce, notify, takeBack } from "./notices.js";
 import { SeenReporter } from "./seen.js";
@@ -22,9 +21,11 @@ export class MessageList {
   #loading = null; // the AbortController of the first page that is on its way
   #meanwhile = []; // events that came while it was
   #recount = null;
-  #seen = new SeenReporter();
+  #seen;
 
-  constructor({ failures, onUnread, onError }) {
+  constructor({ api, failures, onUnread, onError }) {
+    this.api = api;
+    this.#seen = new SeenReporter(api);
     this.failures = failures;
     this.onUnread = onUnread;
     this.onError = onError;
@@ -45,7 +46,7 @@ export class MessageList {
     return this.#load(PAGE);
   }
 
-  /** Fetch again as much as is shown; the position up to which it is complete, or null. */
+  /** Fetch again as much as is shown; what was answered, or null. */
   refresh({ quiet = false } = {}) {
     const shown = Math.ceil(this.#entries.size / PAGE) * PAGE;
     return this.#load(Math.min(Math.max(shown, PAGE), LARGEST_PAGE), quiet);
@@ -55,7 +56,7 @@ export class MessageList {
     const url = this.#next;
     byId("load-more").disabled = true;
     try {
-      const page = await api.nextPage(url);
+      const page = await this.api.nextPage(url);
       if (url === this.#next) this.#append(page);
       this.failures.settle("load");
     } catch (error) {
@@ -70,11 +71,11 @@ export class MessageList {
     const loading = (this.#loading = new AbortController());
     this.list.setAttribute("aria-busy", "true");
     try {
-      const page = await api.firstPage({ ...this.#query, limit }, loading.signal);
+      const page = await this.api.messages({ ...this.#query, limit }, loading.signal);
       this.#loading = null;
       this.failures.settle("load");
       this.#replace(page);
-      return page.position;
+      return page;
     } catch (error) {
       if (error.name === "AbortError") return null;
       this.#loading = null;
@@ -216,7 +217,7 @@ export class MessageList {
   #countAgain() {
     clearTimeout(this.#recount);
     this.#recount = setTimeout(async () => {
-      const page = await api.firstPage({ limit: 1 }).catch(() => null);
+      const page = await this.api.messages({ limit: 1 }).catch(() => null);
       if (page) this.#setUnread(page.unread);
     }, RECOUNT_AFTER);
   }
@@ -236,7 +237,7 @@ export class MessageList {
     this.#focusNear(id, this.#query.state === "unread");
     this.#setRead(id, new Date().toISOString());
     try {
-      await api.markRead(id);
+      await this.api.markRead(id);
       this.failures.settle(`read ${id}`);
     } catch (error) {
       if (error.status === 404) return this.#lost(id, message);
@@ -253,7 +254,7 @@ export class MessageList {
     this.#setUnread(0);
     this.list.focus({ preventScroll: true });
     try {
-      await api.markAllRead();
+      await this.api.markAllRead();
       this.failures.settle("read all");
     } catch (error) {
       for (const { message } of unread.reverse()) {
@@ -272,7 +273,7 @@ export class MessageList {
     this.#focusNear(id, true);
     this.#remove(id);
     try {
-      await api.dismiss(id);
+      await this.api.dismiss(id);
       this.failures.settle(`dismiss ${id}`);
     } catch (error) {
       if (error.status === 404) return; // it is gone, which was wanted
@@ -349,6 +350,10 @@ export class MessageList {
   #failed(what, words, error, retry) {
     byId("loading").hidden = true;
     this.onError(error);
-    if (!error.signedOut) this.failures.add(what, `${words} ${error.message}`, retry);
+    if (!error.signedOut) this.failures.add(what, `${words} ${reasonOf(error)}`, retry);
   }
+}
+
+function reasonOf({ message, status }) {
+  return message || text(status ? "unexpected" : "no_connection", { status });
 }

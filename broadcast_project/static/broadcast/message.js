@@ -1,10 +1,10 @@
-// One message as an element. Only `html` is HTML, and the server has sanitised it.
+// One message as an element.
 
+import { fillBody } from "./html.js";
 import { text } from "./texts.js";
 import { showMoment } from "./time.js";
 
 const template = document.getElementById("message-template");
-const HEADINGS_ABOVE = 2; // the page's, and the message's own
 
 const longTexts = new ResizeObserver((entries) => {
   for (const { target } of entries) offerToExpand(target.closest(".message"));
@@ -36,16 +36,6 @@ export function fillHead(element, message) {
   part(".priority").hidden = message.priority === "NORMAL";
   fillOrRemove(part(".sender"), message.sender_name);
   showMoment(part(".sent"), message.activated_at);
-}
-
-export function fillBody(body, html) {
-  body.innerHTML = html;
-  body.hidden = !html;
-  for (const heading of body.querySelectorAll("h1, h2, h3, h4, h5, h6")) {
-    const level = Math.min(Number(heading.tagName[1]) + HEADINGS_ABOVE, 6);
-    heading.setAttribute("aria-level", level);
-  }
-  for (const block of body.querySelectorAll("pre, table")) block.tabIndex = 0; // they scroll
 }
 
 export function showRead(element, read) {

@@ -1,6 +1,7 @@
 // What the page says besides its messages: to the eye, and to screen readers.
 
-import { fillBody, fillHead } from "./message.js";
+import { fillBody } from "./html.js";
+import { fillHead } from "./message.js";
 
 const NOTICE_STAYS = 8_000;
 const byId = (id) => document.getElementById(id);

@@ -1,7 +1,5 @@
 // Tells the server what was on screen: most of it, for a second, in a tab that is looked at.
 
-import { markSeen } from "./api.js";
-
 const SHARE = 0.6;
 const DWELL = 1_000;
 const BATCH_EVERY = 2_000;
@@ -13,7 +11,8 @@ export class SeenReporter {
   #waiting = new Set();
   #restUntil = 0;
 
-  constructor() {
+  constructor(api) {
+    this.api = api;
     // Fine steps: of a tall message a window shows a small share, and must be asked often enough.
     const threshold = Array.from({ length: 51 }, (_, step) => step / 50);
     this.observer = new IntersectionObserver((entries) => this.#look(entries), { threshold });
@@ -68,7 +67,7 @@ export class SeenReporter {
 
   async #report(ids) {
     try {
-      await markSeen(ids);
+      await this.api.markSeen(ids);
       for (const id of ids) this.#reported.add(id);
     } catch (error) {
       this.#recover(ids, error);

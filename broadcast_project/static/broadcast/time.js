@@ -1,6 +1,6 @@
 // Moments, as people say them; the exact one on hover.
 
-const language = document.documentElement.lang;
+const language = document.documentElement.lang || undefined; // the browser's
 const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
 const absolute = new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "medium" });
 const STEPS = [
@@ -30,9 +30,9 @@ export function fromNow(moment) {
   }
 }
 
-export function keepMomentsFresh() {
+export function keepMomentsFresh(root = document) {
   setInterval(() => {
-    for (const element of document.querySelectorAll("time[datetime]")) {
+    for (const element of root.querySelectorAll("time[datetime]")) {
       element.textContent = fromNow(new Date(element.dateTime));
     }
   }, REFRESH);

@@ -11,6 +11,8 @@ from django.utils.module_loading import import_string
 from connections.hub import get_hub
 from connections.server import Server
 
+BACKLOG = 4_096  # clients that return at once; of those that do not fit the network waits seconds
+
 
 class Command(BaseCommand):
     help = "Serve pages, API and streams with Daphne until SIGTERM or Ctrl-C."
@@ -21,9 +23,10 @@ class Command(BaseCommand):
 
     def handle(self, *, host: str, port: int, **options: Any) -> None:
         _allow_many_sockets()
+        endpoints = build_endpoint_description_strings(host=host, port=port)
         server = Server(
             application=import_string(settings.ASGI_APPLICATION),
-            endpoints=build_endpoint_description_strings(host=host, port=port),
+            endpoints=[f"{one}:backlog={BACKLOG}" for one in endpoints],
             hub=get_hub(f"{settings.NODE_NAME}:{port}"),
             server_name=None,
         )
