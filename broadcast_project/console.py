@@ -56,6 +56,7 @@ SIDEBAR = [
         [
             ("deliveries.endpoint", _("Endpoints"), "webhook"),
             ("deliveries.delivery", _("Deliveries"), "outgoing_mail"),
+            ("deliveries.retry", _("Retries"), "replay"),
         ],
     ),
     (

@@ -1,22 +1,26 @@
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
+from django.views.decorators.http import require_GET
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import AllValuesCheckboxFilter, ChoicesRadioFilter
 from unfold.decorators import action, display
@@ -28,11 +32,13 @@ from unfold.widgets import (
 )
 
 from deliveries import services
-from deliveries.figures import Figures, figures_of
+from deliveries.figures import Figures, Progress, figures_of, progress_of
 from deliveries.models import (
     UNDELIVERED,
     Delivery,
     Endpoint,
+    Kind,
+    Retry,
     State,
     Status,
     check_patterns,
@@ -51,8 +57,15 @@ from jobs.pages import (
     to_the_second,
 )
 
+NOT_ACTIVE = _("It is not active: what is retried waits until it is enabled.")
 STATE_LABELS = {State.ACTIVE: "success", State.PAUSED: "warning", State.DISABLED: "danger"}
 CIRCUIT_LABELS = {"closed": "success", "half-open": "warning", "open": "danger"}
+USELESS: dict[str, set[str]] = {  # buttons, by kind and by state
+    Kind.DISCORD: {"reveal", "rotate"},
+    State.ACTIVE: {"enable"},
+    State.PAUSED: {"pause"},
+    State.DISABLED: {"pause", "disable"},
+}
 CIRCUITS = {"closed": _("Closed"), "half-open": _("Half-open"), "open": _("Open")}
 STATUS_LABELS = {
     Status.PENDING: "info",
@@ -110,6 +123,11 @@ class RangeForm(forms.Form):
             rows = rows.filter(created_at__lt=until)
         return rows if self.cleaned_data["delivered"] else rows.filter(status__in=UNDELIVERED)
 
+    @property
+    def range(self) -> str:
+        since, until = self.cleaned_data["since"], self.cleaned_data["until"]
+        return f"{to_the_second(since)} – {to_the_second(until) if until else _('now')}"
+
 
 @admin.register(Endpoint)
 class EndpointAdmin(ModelAdmin):
@@ -133,6 +151,7 @@ class EndpointAdmin(ModelAdmin):
         "pause_one",
         "enable_one",
         "disable_one",
+        "reveal_one",
         "rotate_one",
     )
     readonly_fields = (
@@ -154,8 +173,9 @@ class EndpointAdmin(ModelAdmin):
         if obj is None:
             return (what,)
         how = ["state", "reason", "circuit_now", "failing", "held", "success_rate", "waiting"]
-        secret = ("secret",) if self.has_change_permission(request, obj) else ()
-        return (what, (_("How it does"), {"fields": how}), (_("Signing"), {"fields": secret}))
+        signs = obj.kind == Kind.WEBHOOK and self.has_change_permission(request, obj)
+        signing = [(_("Signing"), {"fields": ["secret"]})] if signs else []
+        return (what, (_("How it does"), {"fields": how}), *signing)
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         changelist: ChangeList = super().get_changelist_instance(request)
@@ -169,6 +189,8 @@ class EndpointAdmin(ModelAdmin):
             services.edit(obj, **{name: getattr(obj, name) for name in form.changed_data})
         else:
             super().save_model(request, obj, form, change)
+            if obj.kind == Kind.WEBHOOK:
+                messages.info(request, _("Its secret signs what it is sent: reveal it below."))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """What the page before a deletion names; all deliveries of an endpoint are too many."""
@@ -182,6 +204,13 @@ class EndpointAdmin(ModelAdmin):
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Endpoint]) -> None:
         for endpoint in queryset:
             services.delete_endpoint(endpoint)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        found = Endpoint.objects.filter(pk=object_id).values_list("kind", "state")
+        kind, state = found.first() or ("", "")
+        useless = USELESS.get(kind, set()) | USELESS.get(state, set())
+        offered = super().get_actions_detail(request, object_id)
+        return [button for button in offered if button.path not in useless]
 
     @display(description=_("state"), ordering="state", label=STATE_LABELS)
     def state_label(self, endpoint: Endpoint) -> tuple[str, str]:
@@ -223,8 +252,8 @@ class EndpointAdmin(ModelAdmin):
         return to_the_second(endpoint.not_before)
 
     @display(description=_("secret"))
-    def secret(self, endpoint: Endpoint) -> SafeString:
-        return preformatted("\n".join(endpoint.signing_secrets(timezone.now())))
+    def secret(self, endpoint: Endpoint) -> str:
+        return endpoint.hint
 
     @display(description=_("host"))
     def host(self, endpoint: Endpoint) -> str:
@@ -271,9 +300,32 @@ class EndpointAdmin(ModelAdmin):
         text = _("What happens meanwhile never reaches it. What waits stays.")
         return self._steer(request, object_id, disable, _("Disable"), text)
 
+    @action(description=_("Reveal the secret"), url_path="reveal", permissions=["steer"])
+    def reveal_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        endpoint = get_object_or_404(Endpoint, pk=object_id)
+        if not confirmed(request):
+            question = Question(
+                title=_("Reveal the secret of %(endpoint)s?") % {"endpoint": endpoint},
+                text=_("The history notes who saw it."),
+                submit=_("Reveal"),
+                back=_page_of(endpoint),
+            )
+            return ask(self, request, question)
+        self.log_change(request, endpoint, str(_("Secret revealed")))
+        context = self.admin_site.each_context(request) | {
+            "title": _("Secrets of %(endpoint)s") % {"endpoint": endpoint},
+            "opts": self.model._meta,
+            "shown": list(_secrets(endpoint)),
+            "back": _page_of(endpoint),
+        }
+        return TemplateResponse(request, "admin/deliveries/endpoint/secrets.html", context)
+
     @action(description=_("Rotate the secret"), url_path="rotate", permissions=["steer"])
     def rotate_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        text = _("Both secrets sign until WEBHOOK_SECRET_OVERLAP has passed: tell the receiver.")
+        text = _(
+            "Both sign until WEBHOOK_SECRET_OVERLAP has passed: reveal the new one, and tell the "
+            "receiver."
+        )
         return self._steer(request, object_id, services.rotate_secret, _("Rotate"), text)
 
     def _steer(
@@ -330,17 +382,18 @@ class EndpointAdmin(ModelAdmin):
             question = Question(
                 title=_("Retry a time range?"),
                 text=_("What was made in it and is finished goes out once more, under its old id."),
+                warning="" if endpoint.state == State.ACTIVE else NOT_ACTIVE,
                 submit=_("Retry"),
                 back=_page_of(endpoint),
                 form=form,
             )
             return ask(self, request, question)
-        count = services.retry(form.chosen(endpoint))
-        self.log_change(request, endpoint, str(_("%(count)s retried") % {"count": count}))
-        _tell(request, count)
-        # The list of what still waits of it gets shorter with each delivery.
-        query = f"?endpoint__id__exact={endpoint.pk}&status__exact={Status.RETRYING}"
-        return redirect(reverse("admin:deliveries_delivery_changelist") + query)
+        who = request.user.get_username()
+        retried = services.retry(form.chosen(endpoint), f"{endpoint}: {form.range}", who)
+        noted = _("%(count)s retried") % {"count": digits(retried.count)}
+        self.log_change(request, endpoint, str(noted))
+        _tell(request, retried.count)
+        return redirect(_page_of_retry(request, retried) if retried.count else _page_of(endpoint))
 
 
 @admin.register(Delivery)
@@ -438,11 +491,116 @@ class DeliveryAdmin(ReadOnlyAdmin):
             )
             return ask(self, request, question)
         rows = list(queryset.filter(next_attempt_at=None).defer("body")[:1_000])
-        count = services.retry(queryset)
+        what = some_of(rows, 3)
+        retried = services.retry(queryset, what, request.user.get_username())
         for row in rows:
             self.log_change(request, row, str(_("Retried")))
-        _tell(request, count)
-        return redirect(back)
+        _tell(request, retried.count)
+        return redirect(_page_of_retry(request, retried) if retried.count else back)
+
+
+@admin.register(Retry)
+class RetryAdmin(ReadOnlyAdmin):
+    """What was sent once more together, and how far it is."""
+
+    list_display = ("what", "by", "made", "total", "done", "undelivered")
+    search_fields = ("what", "by")
+    search_help_text = _("What was retried, or by whom")
+    show_full_result_count = False
+    list_per_page = 50
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_GET(self.progress))
+        own = path("<int:pk>/progress/", view, name="deliveries_retry_progress")
+        return [own, *super().get_urls()]
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        changelist: ChangeList = super().get_changelist_instance(request)
+        progress = progress_of(changelist.result_list)
+        for retry in changelist.result_list:
+            retry.progress = progress[retry.pk]
+        return changelist
+
+    @display(description=_("made"), ordering="created_at")
+    def made(self, retry: Retry) -> str:
+        return to_the_second(retry.created_at)
+
+    @display(description=_("deliveries"), ordering="count")
+    def total(self, retry: Retry) -> SafeString:
+        return _link(_deliveries_of(retry), digits(retry.count))
+
+    @display(description=_("done"))
+    def done(self, retry: Any) -> str:
+        return f"{retry.progress.percent} %"
+
+    @display(description=_("undelivered"))
+    def undelivered(self, retry: Any) -> SafeString:
+        url = _deliveries_of(retry, "&status__in=FAILED,DEAD")
+        return _link(url, digits(retry.progress.undelivered))
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        context = self.admin_site.each_context(request) | {
+            "title": _("Retry"),
+            "opts": self.model._meta,
+        }
+        return self._answer(request, object_id, "page", context)
+
+    def progress(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What the open page asks for while somebody looks."""
+        return self._answer(request, pk, "progress", {})
+
+    def _answer(
+        self, request: HttpRequest, pk: str | int, template: str, context: dict[str, Any]
+    ) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        retry = get_object_or_404(Retry, pk=pk)
+        progress = progress_of([retry])[retry.pk]
+        context |= {
+            "retry": retry,
+            "made": to_the_second(retry.created_at),
+            "progress": progress,
+            "numbers": list(_numbers(retry, progress)),
+        }
+        return TemplateResponse(request, f"admin/deliveries/retry/{template}.html", context)
+
+
+def _numbers(retry: Retry, progress: Progress) -> Iterator[tuple[Any, str, str, bool]]:
+    """For the page of a retry: label, count, where they are, whether it is bad."""
+    of_retry = partial(_deliveries_of, retry)
+    yield _("Retried"), digits(retry.count), of_retry(), False
+    waiting = of_retry("&next_attempt_at__isnull=False")
+    yield _("Waiting"), digits(progress.waiting), waiting, False
+    delivered = of_retry(f"&status__exact={Status.SUCCESS}")
+    yield _("Delivered"), digits(progress.delivered), delivered, False
+    undelivered = of_retry("&status__in=FAILED,DEAD")
+    yield _("Undelivered"), digits(progress.undelivered), undelivered, progress.undelivered > 0
+    if progress.elsewhere:
+        yield _("Retried again or deleted"), digits(progress.elsewhere), "", False
+
+
+def _deliveries_of(retry: Retry, query: str = "") -> str:
+    return reverse("admin:deliveries_delivery_changelist") + f"?retry__id__exact={retry.pk}{query}"
+
+
+def _page_of_retry(request: HttpRequest, retry: Retry) -> str:
+    if request.user.has_perm("deliveries.view_retry"):
+        return reverse("admin:deliveries_retry_change", args=[retry.pk])
+    return _deliveries_of(retry)
+
+
+def _secrets(endpoint: Endpoint) -> Iterator[tuple[Any, SafeString]]:
+    """All that sign now; first the one that receivers should use."""
+    current, *old = endpoint.signing_secrets(timezone.now())
+    yield _("Current"), preformatted(current)
+    for value in old:
+        yield _("Rotated out, still signs"), preformatted(value)
 
 
 def _figures(endpoint: Any) -> Figures:

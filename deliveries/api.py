@@ -1,4 +1,4 @@
-"""`/api/admin/endpoints` and `/api/admin/deliveries`: where events go to, and what came of it."""
+"""`/api/admin/endpoints`, `deliveries` and `retries`: where events go to, and what came of it."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -16,8 +16,17 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
 
 from deliveries import services
-from deliveries.figures import Figures, figures_of
-from deliveries.models import Attempt, Delivery, DeliveryQuerySet, Endpoint, Kind, State, Status
+from deliveries.figures import Figures, Progress, figures_of, progress_of
+from deliveries.models import (
+    Attempt,
+    Delivery,
+    DeliveryQuerySet,
+    Endpoint,
+    Kind,
+    Retry,
+    State,
+    Status,
+)
 from jobs import clock
 
 
@@ -149,8 +158,29 @@ class EndpointDeliveryDetailSerializer(EndpointDeliverySerializer):
         fields = [*EndpointDeliverySerializer.Meta.fields, "body", "each_attempt"]
 
 
-class RetriedSerializer(serializers.Serializer[Any]):
-    count = serializers.IntegerField(help_text="How many go out once more.")
+class RetrySerializer(serializers.ModelSerializer[Retry]):
+    """What was sent once more together, and how far it is."""
+
+    id = serializers.IntegerField(
+        read_only=True, allow_null=True, help_text="null: nothing was there to retry."
+    )
+    waiting = serializers.IntegerField(
+        source="progress.waiting", help_text="Yet to go out, or to be tried again."
+    )
+    delivered = serializers.IntegerField(source="progress.delivered")
+    undelivered = serializers.IntegerField(
+        source="progress.undelivered", help_text="Failed or dead."
+    )
+
+    class Meta:
+        model = Retry
+        fields = ["id", "what", "by", "created_at", "count", "waiting", "delivered", "undelivered"]
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        """Counted for the whole list where there is one."""
+        counted: dict[int, Progress] = self.context.get("progress") or progress_of([instance])
+        instance.progress = counted[instance.pk]
+        return super().to_representation(instance)
 
 
 class EndpointFilter(django_filters.FilterSet):
@@ -166,6 +196,7 @@ class EndpointFilter(django_filters.FilterSet):
 
 class DeliveryFilter(django_filters.FilterSet):
     endpoint = django_filters.NumberFilter()
+    retry = django_filters.NumberFilter(help_text="What was retried together.")
     kind = django_filters.ChoiceFilter(field_name="endpoint__kind", choices=Kind.choices)
     status = django_filters.MultipleChoiceFilter(choices=Status.choices)
     type = django_filters.CharFilter()
@@ -305,25 +336,50 @@ class DeliveryViewSet(ReadOnlyModelViewSet[Delivery]):
             else EndpointDeliveryDetailSerializer
         )
 
-    @extend_schema(request=None, responses={202: RetriedSerializer})
+    @extend_schema(request=None, responses={202: RetrySerializer})
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: int) -> Response:
         """Send it once more under its old id, with as many attempts as the first time."""
         delivery = self.get_object()
-        if not services.retry(Delivery.objects.filter(pk=delivery.pk)):
+        retried = self._retry(Delivery.objects.filter(pk=delivery.pk), str(delivery))
+        if not retried.count:
             raise services.InvalidTransition(_("It is on its way already."))
-        return Response({"count": 1}, status=status.HTTP_202_ACCEPTED)
+        return Response(RetrySerializer(retried).data, status=status.HTTP_202_ACCEPTED)
 
     @extend_schema(
         operation_id="deliveries_retry_all",
         request=None,
-        responses={202: RetriedSerializer},
+        responses={202: RetrySerializer},
         filters=True,
     )
     @action(detail=False, methods=["post"], url_path="retry")
     def retry_all(self, request: Request) -> Response:
-        """Retry what the filters find and is failed or dead; with `status=SUCCESS` that, too."""
+        """Retry what the filters find and is failed or dead; with `status=SUCCESS` that, too.
+
+        `/api/admin/retries/<id>` tells how far it is.
+        """
         rows = cast(DeliveryQuerySet, self.filter_queryset(self.get_queryset()))
         chosen = rows if request.query_params.getlist("status") else rows.undelivered()
-        count = services.retry(chosen)
-        return Response({"count": count}, status=status.HTTP_202_ACCEPTED)
+        retried = self._retry(chosen, request.query_params.urlencode() or _("All"))
+        return Response(RetrySerializer(retried).data, status=status.HTTP_202_ACCEPTED)
+
+    def _retry(self, deliveries: DeliveryQuerySet, what: str) -> Retry:
+        return services.retry(deliveries, what, self.request.user.get_username())
+
+
+@extend_schema(tags=["deliveries"])
+class RetryViewSet(ReadOnlyModelViewSet[Retry]):
+    """What was sent once more together, and how far it is."""
+
+    queryset = Retry.objects.all()
+    serializer_class = RetrySerializer
+    ordering_fields = ["id", "created_at", "count"]
+    lookup_value_converter = "int"
+    needs = {"list": "deliveries.view_retry", "retrieve": "deliveries.view_retry"}
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        """Retries, the newest first."""
+        page = self.paginate_queryset(self.filter_queryset(self.get_queryset()))
+        assert page is not None
+        context = {"progress": progress_of(page)}
+        return self.get_paginated_response(RetrySerializer(page, many=True, context=context).data)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from django.db.models import Count, Q
 
-from deliveries.models import UNDELIVERED, Delivery, Endpoint, Status
+from deliveries.models import UNDELIVERED, WAITING, Delivery, Endpoint, Retry, Status
 from jobs import clock
 
 WINDOW = timedelta(days=1)
@@ -42,3 +42,38 @@ def figures_of(endpoints: Iterable[Endpoint]) -> dict[int, Figures]:
         )
     }
     return {pk: Figures(waiting.get(pk, 0), *finished.get(pk, (0, 0))) for pk in pks}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a retry is."""
+
+    count: int
+    waiting: int = 0
+    delivered: int = 0
+    undelivered: int = 0
+
+    @property
+    def elsewhere(self) -> int:
+        """Of a later retry by now, or deleted."""
+        return max(self.count - self.waiting - self.delivered - self.undelivered, 0)
+
+    @property
+    def percent(self) -> int:
+        """Of what is no longer waiting; 100 only at the end."""
+        return 100 * (self.count - self.waiting) // self.count if self.count else 100
+
+
+def progress_of(retries: Iterable[Retry]) -> dict[int, Progress]:
+    """By retry; one statement, however many there are."""
+    counts = {retry.pk: retry.count for retry in retries}
+    rows = Delivery.objects.filter(retry__in=counts).order_by().values_list("retry")
+    counted = {
+        pk: numbers
+        for pk, *numbers in rows.annotate(
+            waiting=Count("pk", filter=Q(status__in=WAITING)),
+            delivered=Count("pk", filter=Q(status=Status.SUCCESS)),
+            undelivered=Count("pk", filter=Q(status__in=UNDELIVERED)),
+        )
+    }
+    return {pk: Progress(count, *counted.get(pk, ())) for pk, count in counts.items()}

@@ -14,6 +14,9 @@ from django.utils.translation import gettext_lazy as _
 from deliveries.guard import Forbidden, check_literal
 
 PATTERN = re.compile(r"\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
+INTERNAL = frozenset({"broadcast.dismissed", "broadcast.read", "connection.close"})
+"""Of single people and their streams: for an endpoint that names them in full, never by `*`."""
+
 TRIP = 5
 """Failures in a row that open an endpoint's circuit: from then on one delivery at a time asks."""
 
@@ -142,6 +145,8 @@ class Endpoint(models.Model):
         return self.name
 
     def wants(self, event_type: str) -> bool:
+        if event_type in INTERNAL:
+            return event_type in self.patterns
         return any(
             pattern == event_type or (pattern[-1] == "*" and event_type.startswith(pattern[:-1]))
             for pattern in self.patterns
@@ -160,11 +165,33 @@ class Endpoint(models.Model):
             if not (until := secret["until"]) or (parse_datetime(until) or at) > at
         ]
 
+    @property
+    def hint(self) -> str:
+        """Enough of the current secret to know it by."""
+        return f"{self.secrets[0]['value'][:10]}…"
+
     def circuit(self, at: datetime) -> str:
         """closed, open (nothing is sent for now) or half-open (one delivery at a time asks)."""
         if self.failures < TRIP:
             return "closed"
         return "open" if self.not_before and self.not_before > at else "half-open"
+
+
+class Retry(models.Model):
+    """What somebody sent once more, together; how far it is, its deliveries say."""
+
+    what = models.CharField(_("what"), max_length=300)
+    by = models.CharField(_("by"), max_length=150)
+    count = models.PositiveIntegerField(_("deliveries"), default=0)
+    created_at = models.DateTimeField(_("made"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("retry")
+        verbose_name_plural = _("retries")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return self.what
 
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
@@ -202,6 +229,16 @@ class Delivery(models.Model):
     created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
     completed_at = models.DateTimeField(_("completed"), null=True, blank=True)
     error = models.TextField(_("last error"), blank=True)
+    retry = models.ForeignKey(
+        Retry,
+        models.SET_NULL,
+        related_name="deliveries",
+        verbose_name=_("retry"),
+        null=True,
+        blank=True,
+        db_index=False,
+    )
+    """The last of those that it was part of."""
 
     objects = DeliveryQuerySet.as_manager()
 
@@ -228,6 +265,11 @@ class Delivery(models.Model):
             models.Index(fields=["endpoint", "status", "completed_at"], name="deliveries_outcomes"),
             models.Index(fields=["status", "-id"], name="deliveries_status"),
             models.Index(fields=["created_at"], name="deliveries_created"),
+            models.Index(
+                fields=["retry", "status"],
+                name="deliveries_of_retry",
+                condition=models.Q(retry__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -266,3 +308,34 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.number}: {self.status or self.error}"
+
+
+class TallyQuerySet(models.QuerySet["Tally"]):
+    def add(self, kind: str, **counts: float) -> None:
+        """Holds the row until the transaction ends: the last thing that one does."""
+        sums: dict[str, Any] = {name: models.F(name) + n for name, n in counts.items() if n}
+        if sums and not self.filter(kind=kind).update(**sums):
+            self.get_or_create(kind=kind)
+            self.filter(kind=kind).update(**sums)
+
+
+class Tally(models.Model):
+    """All that was sent, counted beside the rows, so that deleting those takes nothing away."""
+
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind.choices, primary_key=True)
+    delivered = models.PositiveBigIntegerField(_("delivered"), default=0)
+    failed = models.PositiveBigIntegerField(_("failed"), default=0)
+    dead = models.PositiveBigIntegerField(_("dead"), default=0)
+    attempts_succeeded = models.PositiveBigIntegerField(_("attempts that succeeded"), default=0)
+    attempts_failed = models.PositiveBigIntegerField(_("attempts that failed"), default=0)
+    seconds_succeeded = models.FloatField(_("seconds of those that succeeded"), default=0)
+    seconds_failed = models.FloatField(_("seconds of those that failed"), default=0)
+
+    objects = TallyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("tally")
+        verbose_name_plural = _("tallies")
+
+    def __str__(self) -> str:
+        return self.get_kind_display()

@@ -1,6 +1,7 @@
 """What answers mean for deliveries and their endpoint; in the transaction that locks its row."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,7 +11,7 @@ from django.db.models import F
 
 from deliveries import services
 from deliveries.dispatch import Sending
-from deliveries.models import TRIP, Attempt, Delivery, Endpoint, Kind, State, Status
+from deliveries.models import TRIP, Attempt, Delivery, Endpoint, Kind, State, Status, Tally
 from deliveries.policies import delay_after, retries
 from deliveries.requests import concerns_all, is_gone, pause_of, wait_of
 
@@ -18,6 +19,11 @@ logger = logging.getLogger(__name__)
 
 FIRST_BREAK = timedelta(seconds=30)  # of a circuit that opens, doubled by each probe that fails
 LONGEST_BREAK = timedelta(minutes=10)
+OUTCOMES: dict[str, str] = {
+    Status.SUCCESS: "delivered",
+    Status.FAILED: "failed",
+    Status.DEAD: "dead",
+}
 MOST_DOUBLINGS = 9  # of the least wait after answers that ask for one: 512 s
 
 
@@ -76,6 +82,7 @@ def _give_back(delivery: Delivery, now: datetime) -> None:
 
 def _mark_success(endpoint: Endpoint, sending: Sending, now: datetime) -> None:
     assert sending.answer
+    sending.delivery.status = Status.SUCCESS
     if endpoint.failures >= TRIP:
         logger.info("Endpoint %s answers again", endpoint)
     if endpoint.failures:
@@ -148,3 +155,19 @@ def _reschedule(
     else:
         fields |= {"status": Status.RETRYING, "next_attempt_at": now + delay}
     Delivery.objects.filter(pk=delivery.pk).update(claimed_by="", **fields)
+    delivery.status = fields["status"]
+
+
+def count(several: Iterable[Sending]) -> None:
+    """For the metrics: attempts, what they took, and what ended with them."""
+    counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(int))
+    for sending in several:
+        if sending.answer:
+            of_kind = counts[sending.endpoint.kind]
+            end = "succeeded" if sending.answer.succeeded else "failed"
+            of_kind[f"attempts_{end}"] += 1
+            of_kind[f"seconds_{end}"] += sending.duration
+            if outcome := OUTCOMES.get(sending.delivery.status):
+                of_kind[outcome] += 1
+    for kind in sorted(counts):
+        Tally.objects.add(kind, **counts[kind])

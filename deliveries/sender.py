@@ -19,7 +19,7 @@ from django.db.models import OuterRef, Subquery
 
 from deliveries.dispatch import Dispatcher, Sending
 from deliveries.models import TRIP, Delivery, Endpoint, State
-from deliveries.outcomes import finish, mark, write_attempts
+from deliveries.outcomes import count, finish, mark, write_attempts
 from jobs import clock
 
 LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
@@ -94,13 +94,13 @@ class Sender:
             now = clock.now()
             endpoints = Endpoint.objects.filter(pk__in=of).order_by("pk").select_for_update()
             locked = list(endpoints)
-            mine = self._still_mine()
-            write_attempts(sending for sending in self.unwritten if sending.delivery.pk in mine)
-            finish(
-                [pk for s in self.unwritten if succeeded(s) and (pk := s.delivery.pk) in mine], now
-            )
+            ids = self._still_mine()
+            mine = [sending for sending in self.unwritten if sending.delivery.pk in ids]
+            write_attempts(mine)
+            finish([sending.delivery.pk for sending in mine if succeeded(sending)], now)
             for endpoint in locked:
-                mark(endpoint, [s for s in of[endpoint.pk] if s.delivery.pk in mine], now)
+                mark(endpoint, [s for s in of[endpoint.pk] if s.delivery.pk in ids], now)
+            count(mine)
         for sending in self.unwritten:
             (self.good.add if succeeded(sending) else self.good.discard)(sending.endpoint.pk)
             self.in_hand.discard(sending.delivery.pk)

@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -14,8 +14,10 @@ from deliveries.models import (
     Delivery,
     DeliveryQuerySet,
     Endpoint,
+    Retry,
     State,
     Status,
+    Tally,
     new_secret,
 )
 from deliveries.signals import endpoint_enabled, endpoint_given_up
@@ -39,7 +41,10 @@ class InvalidTransition(Exception):
 
 @transaction.atomic
 def collect(envelopes: list[Envelope]) -> None:
-    """One delivery for each event and each endpoint that wants it; again changes nothing."""
+    """One delivery for each event and each endpoint that wants it; again changes nothing.
+
+    What is told to a large audience in several events is one fact to an endpoint.
+    """
     endpoints = list(Endpoint.objects.collecting())
     if not endpoints:
         return
@@ -47,6 +52,7 @@ def collect(envelopes: list[Envelope]) -> None:
     wanted = [
         build_delivery(endpoint, envelope, now)
         for envelope in envelopes
+        if "part" not in envelope
         for endpoint in endpoints
         if endpoint.wants(envelope["type"])
     ]
@@ -179,26 +185,52 @@ def facts(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def retry(deliveries: DeliveryQuerySet) -> int:
-    """Send what is finished once more, with as many attempts as the first time; how many.
+def retry(deliveries: DeliveryQuerySet, what: str, by: str) -> Retry:
+    """Send what is finished once more, with as many attempts as the first time.
 
-    In batches, so that a whole time range holds no lock for long.
+    In batches, so that a whole time range holds no lock for long. Where nothing is finished, the
+    retry that comes back counts 0 and has no row.
     """
     finished = deliveries.filter(next_attempt_at=None)
     ids = list(finished.order_by("id").values_list("pk", flat=True))
-    count = 0
+    made = Retry(what=what[:300], by=by, created_at=clock.now())
+    if ids:
+        made.save()
     for start in range(0, len(ids), BATCH):
         with transaction.atomic():
-            count += Delivery.objects.filter(
+            made.count += Delivery.objects.filter(
                 pk__in=ids[start : start + BATCH], next_attempt_at=None
             ).update(
                 status=Status.RETRYING,
                 next_attempt_at=clock.now(),
                 forgiven=F("attempts"),
                 completed_at=None,
+                retry=made,
             )
+            made.save(update_fields=["count"])
             notify(DELIVERIES)
-    return count
+    return made
+
+
+def bury(kind: str, age: timedelta) -> int:
+    """End what has waited so long at endpoints that are paused or disabled; how many."""
+    waited = Delivery.objects.due(clock.now() - age).filter(endpoint__kind=kind)
+    held = waited.exclude(endpoint__state=State.ACTIVE)
+    buried = 0
+    while ids := list(held.order_by("id").values_list("pk", flat=True)[:BATCH]):
+        with fenced():
+            now = clock.now()
+            count = held.filter(pk__in=ids).update(
+                status=Status.DEAD,
+                next_attempt_at=None,
+                completed_at=now,
+                claimed_by="",
+                error=f"Its endpoint was paused or disabled for {age.days} days.",
+            )
+            Tally.objects.add(kind, dead=count)
+        advance(len(ids))
+        buried += count
+    return buried
 
 
 def delete_in_batches(deliveries: DeliveryQuerySet) -> int:

@@ -4,10 +4,10 @@ from datetime import timedelta
 
 from django.conf import settings
 
-from deliveries.models import UNDELIVERED, Delivery, DeliveryQuerySet, Kind, Status
+from deliveries.models import UNDELIVERED, Delivery, Kind, Retry, Status, Tally
 from deliveries.policies import delay_after
 from deliveries.sender import Sender
-from deliveries.services import DELIVERIES, collect, delete_in_batches
+from deliveries.services import DELIVERIES, bury, collect, delete_in_batches
 from jobs import clock
 from jobs.leases import fenced
 from jobs.progress import advance, expect
@@ -105,6 +105,7 @@ def schedule_failed(kind: Kind) -> int:
     while rows := list(failed.only("attempts", "forgiven").order_by("id")[:BATCH]):
         with fenced():
             now = clock.now()
+            buried = 0
             for row in rows:
                 delay = delay_after(kind, max(row.counted, 1))
                 dead = delay is None
@@ -114,37 +115,40 @@ def schedule_failed(kind: Kind) -> int:
                     completed_at=now if delay is None else None,
                 )
                 done += not dead
+                buried += dead
             notify(DELIVERIES)
+            Tally.objects.add(kind, dead=buried)
         advance(len(rows))
     return done
 
 
 @periodic("WEBHOOK_CLEANUP", every="24h")
 def delete_old_webhooks() -> int:
-    """Delete webhooks that were finished more than WEBHOOK_CLEANUP_RETENTION_DAYS ago."""
-    return delete_old(Kind.WEBHOOK, [Status.SUCCESS, *UNDELIVERED], days("WEBHOOK"))
+    """Delete webhooks that were finished more than WEBHOOK_CLEANUP_RETENTION_DAYS ago.
+
+    What has waited as long at an endpoint that is paused or disabled is dead from here on.
+    """
+    age = timedelta(days=settings.WEBHOOK_CLEANUP_RETENTION_DAYS)
+    ended = bury(Kind.WEBHOOK, age)
+    Retry.objects.filter(created_at__lt=clock.now() - age, deliveries=None).delete()
+    return ended + delete_old(Kind.WEBHOOK, [Status.SUCCESS, *UNDELIVERED], age)
 
 
 @periodic("NOTIFICATION_CLEANUP", every="24h")
 def delete_old_notifications() -> int:
-    """Delete Discord messages: delivered and undelivered ones have a retention of their own."""
-    return delete_old(Kind.DISCORD, [Status.SUCCESS], days("NOTIFICATION")) + delete_old(
-        Kind.DISCORD,
-        UNDELIVERED,
-        timedelta(days=settings.NOTIFICATION_CLEANUP_FAILED_RETENTION_DAYS),
-    )
+    """Delete Discord messages: delivered and undelivered ones have a retention of their own.
 
-
-def days(kind: str) -> timedelta:
-    return timedelta(days=getattr(settings, f"{kind}_CLEANUP_RETENTION_DAYS"))
+    What has waited as long as the latter at an endpoint that is paused or disabled is dead.
+    """
+    age = timedelta(days=settings.NOTIFICATION_CLEANUP_RETENTION_DAYS)
+    longer = timedelta(days=settings.NOTIFICATION_CLEANUP_FAILED_RETENTION_DAYS)
+    ended = bury(Kind.DISCORD, longer)
+    ended += delete_old(Kind.DISCORD, [Status.SUCCESS], age)
+    return ended + delete_old(Kind.DISCORD, UNDELIVERED, longer)
 
 
 def delete_old(kind: Kind, statuses: list[Status], age: timedelta) -> int:
-    before = clock.now() - age
-    of_kind = Delivery.objects.filter(endpoint__kind=kind)
-    return _delete(of_kind.filter(status__in=statuses, completed_at__lt=before))
-
-
-def _delete(deliveries: DeliveryQuerySet) -> int:
-    expect(deliveries.count())
-    return delete_in_batches(deliveries)
+    finished = Delivery.objects.filter(endpoint__kind=kind, status__in=statuses)
+    old = finished.filter(completed_at__lt=clock.now() - age)
+    expect(old.count())
+    return delete_in_batches(old)

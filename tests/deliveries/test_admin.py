@@ -1,4 +1,6 @@
+import re
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import pytest
@@ -9,8 +11,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from deliveries.models import Attempt, Delivery, Endpoint, Kind, State, Status
-from deliveries.services import give_up
+from deliveries.models import Attempt, Delivery, Endpoint, Kind, Retry, State, Status
+from deliveries.services import delete_endpoint, give_up, retry
 from operations.models import Alert
 from tests.deliveries.conftest import NewEndpoint, Send, deliver
 from tests.deliveries.receiver import Server, answer
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.django_db
 
 ENDPOINTS = "/admin/deliveries/endpoint/"
 DELIVERIES = "/admin/deliveries/delivery/"
+RETRIES = "/admin/deliveries/retry/"
 YES = {"confirmed": "yes"}
+OWN = {"change", "delete", "history"}  # of Django's admin
 
 
 @pytest.fixture
@@ -117,7 +121,7 @@ def test_the_list_shows_rate_circuit_and_what_waits(console: Client, endpoint: E
     assert "2 results" in page(console, f"{DELIVERIES}?{query.replace('&amp;', '&')}")
 
 
-@pytest.mark.parametrize("url", [ENDPOINTS, DELIVERIES])
+@pytest.mark.parametrize("url", [ENDPOINTS, DELIVERIES, RETRIES])
 def test_a_list_costs_the_same_for_2_and_for_20(
     console: Client, new_endpoint: NewEndpoint, url: str
 ) -> None:
@@ -125,7 +129,9 @@ def test_a_list_costs_the_same_for_2_and_for_20(
     for more in (2, 18):
         for number in range(more):
             new_endpoint(f"/{number}")
-        deliver()
+            retried = Delivery.objects.filter(pk=deliver()[0].pk)
+            finish()
+            retry(retried, "one", "operator")
         with CaptureQueriesContext(connection) as queries:
             page(console, url)
         counts.append(len(queries))
@@ -153,14 +159,41 @@ def test_several_are_paused_at_once(console: Client, new_endpoint: NewEndpoint) 
     }
 
 
-def test_a_secret_is_rotated_and_both_are_shown(console: Client, endpoint: Endpoint) -> None:
+def test_secrets_are_shown_only_to_who_reveals_them_and_that_is_noted(
+    console: Client, endpoint: Endpoint
+) -> None:
     old = endpoint.secrets[0]["value"]
     shown = steer(console, endpoint, "rotate")
-    assert endpoint.secrets[0]["value"] != old
-    assert all(
-        secret["value"].replace("+", "&#43;") in shown.replace("+", "&#43;")
-        for secret in endpoint.secrets
-    )
+    both = [secret["value"] for secret in endpoint.secrets]
+    assert old in both
+    assert len(both) == 2
+    for hidden in (
+        shown,
+        page(console, ENDPOINTS),
+        page(console, f"{ENDPOINTS}{endpoint.pk}/reveal/"),
+    ):
+        assert not any(secret in unescape(hidden) for secret in both)
+    assert endpoint.hint in shown
+    revealed = unescape(steer(console, endpoint, "reveal"))
+    assert all(secret in revealed for secret in both)
+    assert LogEntry.objects.filter(change_message="Secret revealed").count() == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "offered"),
+    [
+        ({}, {"test", "retry", "pause", "disable", "reveal", "rotate"}),
+        ({"state": State.PAUSED}, {"test", "retry", "enable", "disable", "reveal", "rotate"}),
+        ({"state": State.DISABLED}, {"test", "retry", "enable", "reveal", "rotate"}),
+        ({"kind": Kind.DISCORD}, {"test", "retry", "pause", "disable"}),
+    ],
+)
+def test_only_buttons_that_do_something_are_offered(
+    console: Client, endpoint: Endpoint, fields: dict[str, Any], offered: set[str]
+) -> None:
+    Endpoint.objects.update(**fields)
+    shown = page(console, f"{ENDPOINTS}{endpoint.pk}/change/")
+    assert set(re.findall(rf"{ENDPOINTS}{endpoint.pk}/(\w+)/", shown)) - OWN == offered
 
 
 def test_a_test_event_leads_to_its_delivery(console: Client, endpoint: Endpoint) -> None:
@@ -179,6 +212,46 @@ def test_a_time_range_is_retried(console: Client, endpoint: Endpoint) -> None:
     old.refresh_from_db()
     assert old.status == Status.DEAD
     assert "required" in steer(console, endpoint, "retry")
+
+
+def numbers(client: Client, url: str) -> list[str]:
+    found = re.findall(r"<dd[^>]*>(?:<a[^>]*>)?([\d,]+)", page(client, url))
+    return [re.search(r"(\d+) % done", page(client, url))[1], *found]  # type: ignore[index]
+
+
+def test_how_far_a_retry_is_can_be_watched(
+    console: Client, endpoint: Endpoint, send: Send, server: Server
+) -> None:
+    deliver(4)
+    finish()
+    today = timezone.localtime().strftime("%Y-%m-%d")
+    steer(console, endpoint, "retry", since_0=today, since_1="00:00:00")
+    (retry,) = Retry.objects.all()
+    url = f"{RETRIES}{retry.pk}/progress/"
+    assert numbers(console, url) == ["0", "4", "4", "0", "0"]
+    server.behaviours["/hook"] = answer(410)
+    Endpoint.objects.update(rate=1)
+    send()
+    assert numbers(console, url) == ["25", "4", "3", "0", "1"]
+    server.behaviours["/hook"] = answer(200)
+    Endpoint.objects.update(rate=None, state=State.ACTIVE, not_before=None)
+    send()
+    assert numbers(console, url) == ["100", "4", "0", "3", "1"]
+    assert "4 results" in page(console, f"{DELIVERIES}?retry__id__exact={retry.pk}")
+    assert "100 %" in page(console, RETRIES)
+    shown = page(console, f"{RETRIES}{retry.pk}/change/")
+    for text in (f"{RETRIES}{retry.pk}/progress/", "operator", "/hook: "):
+        assert text in shown
+    steer(console, endpoint, "retry", since_0=today, since_1="00:00:00")
+    assert numbers(console, url) == ["100", "4", "0", "3", "0", "1"], "one went to a later retry"
+
+
+def test_who_retries_at_an_endpoint_that_is_not_active_is_told(
+    console: Client, endpoint: Endpoint
+) -> None:
+    assert "waits until it is enabled" not in page(console, f"{ENDPOINTS}{endpoint.pk}/retry/")
+    Endpoint.objects.update(state=State.DISABLED)
+    assert "waits until it is enabled" in page(console, f"{ENDPOINTS}{endpoint.pk}/retry/")
 
 
 def test_one_delivery_shows_each_request_and_response(
@@ -241,10 +314,13 @@ def test_who_may_only_look_sees_neither_address_nor_secret(
     shown = page(client, f"{ENDPOINTS}{endpoint.pk}/change/")
     assert "/hook" not in shown.replace(endpoint.name, "")
     assert "whsec_" not in shown
-    for verb in ("test", "pause", "enable", "disable", "rotate", "retry"):
+    for verb in ("test", "pause", "enable", "disable", "reveal", "rotate", "retry"):
         assert client.post(f"{ENDPOINTS}{endpoint.pk}/{verb}/", YES).status_code == 403
     (delivery,) = deliver()
     assert client.post(f"{DELIVERIES}{delivery.pk}/retry/", YES).status_code == 403
+    made = Retry.objects.create(what="one", by="operator")
+    for part in ("", "1/change/", f"{made.pk}/progress/"):
+        assert client.get(f"{RETRIES}{part}").status_code == 403
     page(client, f"{DELIVERIES}{delivery.pk}/change/")
 
 
@@ -255,7 +331,13 @@ def test_one_that_was_given_up_is_an_alert_until_it_is_enabled(
     alert = Alert.objects.open().get()
     assert alert.message == "/hook: It answered 410: it is gone."
     assert alert.message in page(console, "/admin/").replace("&#x27;", "'")
+    link = f'href="{ENDPOINTS}{endpoint.pk}/change/"'
+    assert link in page(console, "/admin/operations/alert/")
+    assert link in page(console, f"/admin/operations/alert/{alert.pk}/change/")
     steer(console, endpoint, "enable")
+    assert not Alert.objects.open().exists()
+    give_up(endpoint, "It answered 410: it is gone.")
+    delete_endpoint(endpoint)
     assert not Alert.objects.open().exists()
 
 

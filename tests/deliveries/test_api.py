@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from deliveries.models import Delivery, Endpoint, State, Status
+from deliveries.services import retry
 from tests.deliveries.conftest import NewEndpoint, Send, deliver
 from tests.deliveries.receiver import Server, answer
 from tests.factories import operator
@@ -19,11 +20,13 @@ pytestmark = pytest.mark.django_db
 
 ENDPOINTS = "/api/admin/endpoints"
 DELIVERIES = "/api/admin/deliveries"
+RETRIES = "/api/admin/retries"
 NEW = {"name": "Shop", "url": "https://example.org/hook", "patterns": ["broadcast.*"]}
 PERMISSIONS = [
     *(f"deliveries.{verb}_endpoint" for verb in ("view", "add", "change", "delete")),
     "deliveries.view_delivery",
     "deliveries.change_delivery",
+    "deliveries.view_retry",
 ]
 
 
@@ -160,13 +163,18 @@ def test_everything_to_an_endpoint_since_a_moment_is_retried(
     Delivery.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=1))
     since = (timezone.now() - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
     response = post(client, f"{DELIVERIES}/retry?endpoint={endpoint.pk}&since={since}")
-    assert response.json() == {"count": 2}
+    made = response.json()
+    assert (made["count"], made["waiting"], made["delivered"]) == (2, 2, 0)
+    assert client.get(f"{RETRIES}/{made['id']}").json() == made
+    assert client.get(RETRIES).json()["results"] == [made]
+    again = post(client, f"{DELIVERIES}/retry?endpoint={endpoint.pk}&since={since}").json()
+    assert (again["id"], again["count"]) == (None, 0)
     assert endpoint.deliveries.filter(status=Status.RETRYING).count() == 2
     assert Delivery.objects.filter(status=Status.RETRYING).count() == 2
 
 
 @pytest.mark.usefixtures("boss")
-@pytest.mark.parametrize("url", [ENDPOINTS, DELIVERIES])
+@pytest.mark.parametrize("url", [ENDPOINTS, DELIVERIES, RETRIES])
 def test_a_list_costs_the_same_for_2_and_for_20(
     client: Client, new_endpoint: NewEndpoint, url: str
 ) -> None:
@@ -174,7 +182,9 @@ def test_a_list_costs_the_same_for_2_and_for_20(
     for more in (2, 18):
         for number in range(more):
             new_endpoint(f"/{number}")
-        deliver()
+            retried = Delivery.objects.filter(pk=deliver()[0].pk)
+            finish()
+            retry(retried, "one", "operator")
         with CaptureQueriesContext(connection) as queries:
             client.get(url)
         counts.append(len(queries))
@@ -195,10 +205,17 @@ def test_who_may_only_look_gets_no_address_and_steers_nothing(
     (delivery,) = deliver()
     assert post(client, f"{DELIVERIES}/{delivery.pk}/retry").status_code == 403
     assert post(client, f"{DELIVERIES}/retry").status_code == 403
+    assert client.get(RETRIES).status_code == 403
     assert "/hook" not in client.get(f"{DELIVERIES}/{delivery.pk}").content.decode()
     assert Endpoint.objects.get().state == State.ACTIVE
 
 
 def test_nobody_else_gets_in(client: Client) -> None:
-    for url in (ENDPOINTS, DELIVERIES, f"{DELIVERIES}/1", f"{ENDPOINTS}/{uuid.uuid4().int % 100}"):
+    for url in (
+        ENDPOINTS,
+        DELIVERIES,
+        RETRIES,
+        f"{DELIVERIES}/1",
+        f"{ENDPOINTS}/{uuid.uuid4().int % 100}",
+    ):
         assert client.get(url).status_code == 401

@@ -2,21 +2,24 @@ import uuid
 from datetime import datetime
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from pytest_django import Settings
 
-from deliveries.models import Delivery, Endpoint, State, Status
+from broadcasts.models import Audience, Broadcast
+from broadcasts.services import activate, cancel, compose, send
+from deliveries.models import INTERNAL, Delivery, Endpoint, State, Status
 from deliveries.services import collect, send_test
 from deliveries.tasks import Collector
 from outbox.deadletters import redrive
 from outbox.logs import DatabaseLog
-from outbox.models import ConsumerOffset, DeadLetter
+from outbox.models import ConsumerOffset, DeadLetter, Event
 from outbox.relay import Relay
 from outbox.services import emit
 from outbox.topics import topic_of
 from tests.deliveries.conftest import NewEndpoint, envelope
-from tests.test_docs import rows
+from tests.test_docs import DOCS, rows
 
 pytestmark = pytest.mark.django_db
 
@@ -46,6 +49,10 @@ def read() -> None:
         ("blog.post.*", "blog.post.scheduled.published", True),
         ("link.expired", "link.expired", True),
         ("link.expired", "link.expired.twice", False),
+        ("*", "broadcast.read", False),
+        ("broadcast.*", "broadcast.dismissed", False),
+        ("connection.*", "connection.close", False),
+        ("broadcast.read", "broadcast.read", True),
     ],
 )
 def test_a_pattern_is_a_type_or_a_beginning(pattern: str, event_type: str, wanted: bool) -> None:
@@ -74,6 +81,38 @@ def test_every_type_that_is_documented_can_be_asked_for(settings: Settings) -> N
     described = rows("events.md", "Event types")
     topics = {topic_of(name, addressed=name == "connection.close") for name in described}
     assert topics <= set(settings.DELIVERY_TOPICS)
+
+
+def test_what_is_of_a_single_person_is_internal_and_documented_as_such() -> None:
+    described = rows("events.md", "Event types").items()
+    personal = {name for name, (key, *_) in described if "user-<id>" in key}
+    assert personal == INTERNAL
+    for name in INTERNAL:
+        assert f"`{name}`" in (DOCS / "deliveries.md").read_text()
+
+
+def test_what_is_told_to_thousands_in_several_events_is_one_delivery(
+    new_endpoint: NewEndpoint, django_user_model: type[User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broadcasts.services.CHUNK", 10)
+    new_endpoint()
+    people = django_user_model.objects.bulk_create(User(username=f"u{n}") for n in range(25))
+    targets = [str(user.pk) for user in people]
+    broadcast = send(compose(None, title="T", audience=Audience.SELECTED, targets=targets))
+    activate(Broadcast.objects.get(pk=broadcast.pk))
+    cancel(Broadcast.objects.get(pk=broadcast.pk))
+    assert Event.objects.filter(type="broadcast.activated").count() == 3
+    relay = Relay(DatabaseLog())
+    relay.step()
+    relay.resign()
+    read()
+    types = list(Delivery.objects.order_by("pk").values_list("type", flat=True))
+    assert types == [
+        "broadcast.scheduled",
+        "broadcast.preparing",
+        "broadcast.activated",
+        "broadcast.cancelled",
+    ]
 
 
 def test_each_endpoint_gets_what_it_wants(new_endpoint: NewEndpoint) -> None:

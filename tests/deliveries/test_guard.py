@@ -10,8 +10,10 @@ from pytest_django import Settings
 
 from deliveries.guard import Forbidden, check, resolve
 from deliveries.models import Delivery, Endpoint, Status
+from tests.conftest import skip_or_fail
 from tests.deliveries.conftest import NewEndpoint, Send, deliver
 from tests.deliveries.receiver import Server, answer, receiver
+from tests.servers import MissingError
 
 
 @pytest.fixture
@@ -135,7 +137,7 @@ def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-noenc", *name, *files]
         subprocess.run(command, check=True, capture_output=True)
     except FileNotFoundError:
-        pytest.skip("openssl is not installed")
+        skip_or_fail(MissingError("no openssl found; apt-get install openssl"))
     path.write_text(path.read_text() + (tmp_path / "key").read_text())
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
     return path

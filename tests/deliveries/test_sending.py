@@ -9,7 +9,7 @@ from pytest_django import Settings
 
 from deliveries import services
 from deliveries.client import BODY_BYTES
-from deliveries.models import TRIP, Attempt, Delivery, Endpoint, State, Status
+from deliveries.models import TRIP, Attempt, Delivery, Endpoint, Retry, State, Status
 from deliveries.sender import Sender
 from jobs.registry import override
 from outbox.models import Event
@@ -385,7 +385,7 @@ def test_retrying_what_is_finished_starts_a_new_round(
         send()
     server.behaviours["/"] = in_turn(answer(500), answer(200))
     Endpoint.objects.update(not_before=None)
-    assert services.retry(Delivery.objects.undelivered()) == 1
+    assert services.retry(Delivery.objects.undelivered(), "all", "operator").count == 1
     send()
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempts, delivery.counted) == (Status.RETRYING, 4, 1)
@@ -393,4 +393,5 @@ def test_retrying_what_is_finished_starts_a_new_round(
     send()
     delivery.refresh_from_db()
     assert (delivery.status, delivery.attempts) == (Status.SUCCESS, 5)
-    assert services.retry(Delivery.objects.undelivered()) == 0
+    assert services.retry(Delivery.objects.undelivered(), "all", "operator").count == 0
+    assert [retry.what for retry in Retry.objects.all()] == ["all"]

@@ -3,10 +3,10 @@
 import hashlib
 import hmac
 import json
-import os
 import shutil
 import subprocess
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
@@ -15,11 +15,14 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from deliveries import services
 from deliveries.models import Endpoint, new_secret
+from tests.conftest import skip_or_fail
 from tests.deliveries.conftest import NewEndpoint, Send, deliver
 from tests.deliveries.receiver import Received, Server
+from tests.servers import MissingError, find_program
 
 pytestmark = pytest.mark.django_db
 
+JAVASCRIPT = Path(__file__).parent / "javascript"
 VERIFY = """
 const { Webhook } = require("standardwebhooks");
 const { secret, body, headers } = JSON.parse(require("fs").readFileSync(0, "utf8"));
@@ -48,21 +51,33 @@ def current(endpoint: Endpoint) -> str:
     return str(endpoint.secrets[0]["value"])
 
 
-def verified_in_javascript(received: Received, secret: str) -> str:
-    """What the library says; `node` finds it in NODE_PATH, or beside the global packages."""
-    if not (node := shutil.which("node")):
-        pytest.skip("node is not installed")
-    env = dict(os.environ)
-    if "NODE_PATH" not in env and (npm := shutil.which("npm")):
-        root = subprocess.run([npm, "root", "--global"], capture_output=True, text=True)
-        env["NODE_PATH"] = root.stdout.strip()
+@pytest.fixture(scope="session")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the published library of JavaScript is; npm fetches what the lock file pins."""
+    directory = tmp_path_factory.mktemp("javascript")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(JAVASCRIPT / name, directory)
+    try:
+        npm = [find_program("npm", "npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        fetched = subprocess.run(npm, cwd=directory, capture_output=True, text=True)
+        if fetched.returncode:
+            raise MissingError(f"npm fetched no standardwebhooks: {fetched.stderr}")
+    except MissingError as missing:
+        skip_or_fail(missing)
+    return directory
+
+
+def verified_in_javascript(directory: Path, received: Received, secret: str) -> str:
+    """What the library says."""
     given = {"secret": secret, "body": received.body, "headers": received.headers}
     ran = subprocess.run(
-        [node, "-e", VERIFY], input=json.dumps(given), capture_output=True, text=True, env=env
+        ["node", "-e", VERIFY],
+        input=json.dumps(given),
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    if "Cannot find module" in ran.stderr:
-        pytest.skip("npm install --global standardwebhooks, or name it in NODE_PATH")
-    assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
 
 
@@ -75,10 +90,21 @@ def test_python_verifies_it(received: Received, endpoint: Endpoint) -> None:
         Webhook(new_secret()).verify(received.body, received.headers)
 
 
-def test_javascript_verifies_it(received: Received, endpoint: Endpoint) -> None:
-    event = json.loads(verified_in_javascript(received, current(endpoint)))
+def test_javascript_verifies_it(javascript: Path, received: Received, endpoint: Endpoint) -> None:
+    event = json.loads(verified_in_javascript(javascript, received, current(endpoint)))
     assert event["type"] == "link.expired"
-    assert verified_in_javascript(received, new_secret()) == "WebhookVerificationError"
+    verdict = verified_in_javascript(javascript, received, new_secret())
+    assert verdict == "WebhookVerificationError"
+
+
+def test_javascript_verifies_each_secret_while_they_rotate(
+    javascript: Path, send: Send, server: Server, endpoint: Endpoint
+) -> None:
+    secrets = [current(endpoint), services.rotate_secret(endpoint)]
+    deliver()
+    send()
+    for secret in secrets:
+        assert "link.expired" in verified_in_javascript(javascript, server.received[-1], secret)
 
 
 def test_older_receivers_find_the_headers_that_they_know(

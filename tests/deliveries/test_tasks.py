@@ -7,7 +7,8 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from deliveries.models import Attempt, Delivery, Endpoint, Kind, Status
+from deliveries.models import Attempt, Delivery, Endpoint, Kind, Retry, State, Status
+from deliveries.services import retry
 from deliveries.tasks import (
     delete_old_notifications,
     delete_old_webhooks,
@@ -108,6 +109,50 @@ def test_finished_webhooks_are_deleted_after_their_retention(webhook: Endpoint) 
     assert delete_old_webhooks() == 3
     assert set(Delivery.objects.values_list("pk", flat=True)) == {young.pk, waiting.pk}
     assert not Attempt.objects.exists()
+
+
+@pytest.mark.parametrize("state", [State.PAUSED, State.DISABLED])
+def test_what_waited_too_long_at_an_endpoint_that_takes_nothing_is_dead_and_then_deleted(
+    webhook: Endpoint, new_endpoint: NewEndpoint, state: State
+) -> None:
+    other = new_endpoint("/other")
+    for days in (31, 29):
+        pks = [delivery.pk for delivery in deliver()]
+        waits_since = timezone.now() - timedelta(days=days)
+        Delivery.objects.filter(pk__in=pks).update(next_attempt_at=waits_since)
+    Endpoint.objects.filter(pk=webhook.pk).update(state=state)
+    first, second = webhook.deliveries.order_by("pk")
+    assert delete_old_webhooks() == 1
+    first.refresh_from_db()
+    assert (first.status, first.error) == (
+        Status.DEAD,
+        "Its endpoint was paused or disabled for 30 days.",
+    )
+    second.refresh_from_db()
+    assert second.status == Status.PENDING
+    assert other.deliveries.waiting().count() == 2, "they are on their way"
+    Delivery.objects.filter(pk=first.pk).update(completed_at=timezone.now() - timedelta(days=31))
+    assert delete_old_webhooks() == 1
+    assert webhook.deliveries.get() == second
+
+
+def test_messages_that_wait_are_kept_as_long_as_undelivered_ones(discord: Endpoint) -> None:
+    deliver()
+    Endpoint.objects.update(state=State.DISABLED)
+    for days, ended in ((89, 0), (91, 1)):
+        Delivery.objects.update(next_attempt_at=timezone.now() - timedelta(days=days))
+        assert delete_old_notifications() == ended
+    assert discord.deliveries.get().status == Status.DEAD
+
+
+def test_retries_are_forgotten_with_their_deliveries(webhook: Endpoint) -> None:
+    kept = finished(webhook, Status.DEAD)
+    retry(Delivery.objects.filter(pk=kept.pk), "kept", "operator")
+    Retry.objects.create(what="young", by="operator")
+    Retry.objects.create(what="old", by="operator")
+    Retry.objects.exclude(what="young").update(created_at=timezone.now() - timedelta(days=31))
+    delete_old_webhooks()
+    assert {retry.what for retry in Retry.objects.all()} == {"kept", "young"}
 
 
 def test_undelivered_messages_are_kept_for_longer_than_delivered_ones(discord: Endpoint) -> None:
