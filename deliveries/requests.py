@@ -106,7 +106,9 @@ def concerns_all(kind: str, answer: Answer) -> bool:
     """Whether it is Discord's limit for all that comes from here, not that of one webhook."""
     headers = answer.headers or {}
     return kind == Kind.DISCORD and (
-        discord.is_global(answer.body) or "x-ratelimit-global" in headers
+        discord.is_global(answer.body)
+        or "x-ratelimit-global" in headers
+        or headers.get("x-ratelimit-scope") == "global"
     )
 
 

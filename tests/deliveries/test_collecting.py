@@ -1,3 +1,4 @@
+import json
 import uuid
 from datetime import datetime
 
@@ -12,13 +13,16 @@ from broadcasts.services import activate, cancel, compose, send
 from deliveries.models import INTERNAL, Delivery, Endpoint, State, Status
 from deliveries.services import collect, send_test
 from deliveries.tasks import Collector
+from operations.models import Alert, Kind
+from operations.services import raise_alert, resolve
 from outbox.deadletters import redrive
 from outbox.logs import DatabaseLog
 from outbox.models import ConsumerOffset, DeadLetter, Event
 from outbox.relay import Relay
 from outbox.services import emit
 from outbox.topics import topic_of
-from tests.deliveries.conftest import NewEndpoint, envelope
+from tests.deliveries.conftest import NewEndpoint, Send, envelope
+from tests.deliveries.receiver import Server
 from tests.test_docs import DOCS, rows
 
 pytestmark = pytest.mark.django_db
@@ -129,6 +133,20 @@ def test_each_endpoint_gets_what_it_wants(new_endpoint: NewEndpoint) -> None:
     first = links.deliveries.earliest("pk")
     assert (first.status, first.attempts, first.key) == (Status.PENDING, 0, "key-0")
     assert '"specversion":"1.0"' in first.body
+
+
+def test_an_alert_of_a_job_goes_out_like_any_event(
+    new_endpoint: NewEndpoint, send: Send, server: Server
+) -> None:
+    new_endpoint(patterns=["alert.*"])
+    raise_alert(Kind.OVERDUE, "LINK_EXPIRATION", "It was due long ago.")
+    resolve(Alert.objects.get())
+    publish()
+    read()
+    send()
+    told = [json.loads(received.body) for received in server.received]
+    assert {one["type"] for one in told} == {"alert.raised", "alert.resolved"}
+    assert {one["data"]["message"] for one in told} == {"It was due long ago."}
 
 
 def test_what_is_read_again_makes_nothing_twice(new_endpoint: NewEndpoint) -> None:

@@ -104,10 +104,23 @@ def test_429_waits_as_the_body_says(endpoint: Endpoint, send: Send, server: Serv
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("said", "headers"),
+    [
+        ({"global": True}, {}),
+        ({}, {"X-RateLimit-Global": "true"}),
+        ({}, {"X-RateLimit-Scope": "global"}),
+    ],
+)
 def test_a_global_limit_holds_every_discord_endpoint_back_and_no_webhook(
-    endpoint: Endpoint, send: Send, server: Server, new_endpoint: NewEndpoint
+    endpoint: Endpoint,
+    send: Send,
+    server: Server,
+    new_endpoint: NewEndpoint,
+    said: dict[str, bool],
+    headers: dict[str, str],
 ) -> None:
-    server.behaviours["/"] = answer(429, json.dumps({"retry_after": 100, "global": True}))
+    server.behaviours["/"] = answer(429, json.dumps({"retry_after": 100} | said), headers)
     other = new_endpoint("/other", kind=Kind.DISCORD, patterns=["no.such"])
     webhook = new_endpoint("/webhook")
     deliver()
