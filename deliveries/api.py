@@ -360,7 +360,8 @@ class DeliveryViewSet(ReadOnlyModelViewSet[Delivery]):
         """
         rows = cast(DeliveryQuerySet, self.filter_queryset(self.get_queryset()))
         chosen = rows if request.query_params.getlist("status") else rows.undelivered()
-        retried = self._retry(chosen, request.query_params.urlencode() or _("All"))
+        filters = [f"{name}={value}" for name, value in request.query_params.items()]
+        retried = self._retry(chosen, ", ".join(filters) or _("All"))
         return Response(RetrySerializer(retried).data, status=status.HTTP_202_ACCEPTED)
 
     def _retry(self, deliveries: DeliveryQuerySet, what: str) -> Retry:

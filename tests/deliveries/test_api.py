@@ -165,6 +165,7 @@ def test_everything_to_an_endpoint_since_a_moment_is_retried(
     response = post(client, f"{DELIVERIES}/retry?endpoint={endpoint.pk}&since={since}")
     made = response.json()
     assert (made["count"], made["waiting"], made["delivered"]) == (2, 2, 0)
+    assert made["what"] == f"endpoint={endpoint.pk}, since={since}"
     assert client.get(f"{RETRIES}/{made['id']}").json() == made
     assert client.get(RETRIES).json()["results"] == [made]
     again = post(client, f"{DELIVERIES}/retry?endpoint={endpoint.pk}&since={since}").json()
