@@ -58,7 +58,7 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(JAVASCRIPT / name, directory)
     try:
-        npm = [find_program("npm", "npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+        npm = [str(find_program("npm", "npm")), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
         fetched = subprocess.run(npm, cwd=directory, capture_output=True, text=True)
         if fetched.returncode:
             raise MissingError(f"npm fetched no standardwebhooks: {fetched.stderr}")
