@@ -57,7 +57,7 @@ from jobs.pages import (
     to_the_second,
 )
 
-NOT_ACTIVE = _("It is not active: what is retried waits until it is enabled.")
+NOT_ACTIVE = _("It is not active: what is sent waits until it is enabled.")
 STATE_LABELS = {State.ACTIVE: "success", State.PAUSED: "warning", State.DISABLED: "danger"}
 CIRCUIT_LABELS = {"closed": "success", "half-open": "warning", "open": "danger"}
 USELESS: dict[str, set[str]] = {  # buttons, by kind and by state
@@ -268,6 +268,7 @@ class EndpointAdmin(ModelAdmin):
         question = Question(
             title=_("Send a test event?"),
             text=_("It goes to this endpoint alone, whatever events it wants."),
+            warning="" if endpoint.state == State.ACTIVE else NOT_ACTIVE,
             submit=_("Send"),
             back=_page_of(endpoint),
         )

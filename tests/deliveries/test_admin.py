@@ -246,12 +246,13 @@ def test_how_far_a_retry_is_can_be_watched(
     assert numbers(console, url) == ["100", "4", "0", "3", "0", "1"], "one went to a later retry"
 
 
-def test_who_retries_at_an_endpoint_that_is_not_active_is_told(
-    console: Client, endpoint: Endpoint
+@pytest.mark.parametrize("verb", ["retry", "test"])
+def test_who_sends_to_an_endpoint_that_is_not_active_is_told(
+    console: Client, endpoint: Endpoint, verb: str
 ) -> None:
-    assert "waits until it is enabled" not in page(console, f"{ENDPOINTS}{endpoint.pk}/retry/")
+    assert "waits until it is enabled" not in page(console, f"{ENDPOINTS}{endpoint.pk}/{verb}/")
     Endpoint.objects.update(state=State.DISABLED)
-    assert "waits until it is enabled" in page(console, f"{ENDPOINTS}{endpoint.pk}/retry/")
+    assert "waits until it is enabled" in page(console, f"{ENDPOINTS}{endpoint.pk}/{verb}/")
 
 
 def test_one_delivery_shows_each_request_and_response(
