@@ -1,7 +1,7 @@
 """The form in which an operator writes a draft, and what it shows while they write."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextareaWidget
 
+from broadcasts.admin.together import VersionedForm
 from broadcasts.directory import (
     Target,
     UserServiceUnavailable,
@@ -24,7 +25,8 @@ from broadcasts.directory import (
     named,
 )
 from broadcasts.models import Audience, Broadcast
-from broadcasts.services import CHUNK, validate
+from broadcasts.people import ids_of
+from broadcasts.services import validate
 from jobs import clock
 
 PAGE = 20
@@ -138,29 +140,21 @@ NOTHING_CHOSEN = {
 
 
 def user_ids(pasted: str) -> list[str]:
-    """The ids behind usernames or ids, in their order; an unknown one is a `ValidationError`."""
+    """The ids of who is named, in their order; somebody unknown is a `ValidationError`."""
     words = list(dict.fromkeys(filter(None, SEPARATORS.split(pasted))))
-    found = _by("username", words)
-    found |= _by("pk", ids_in(word for word in words if word not in found))
+    found = ids_of(words)
     unknown = [word for word in words if word not in found]
     if unknown:
         names = ", ".join(unknown[:10]) + (", …" if len(unknown) > 10 else "")
         message = ngettext(
-            "%(count)s of these is nobody's username or id: %(names)s. Correct or remove it.",
-            "%(count)s of these are nobody's username or id: %(names)s. Correct or remove them.",
+            "%(count)s of these is nobody's username, e-mail address or id: %(names)s. Correct or"
+            " remove it.",
+            "%(count)s of these are nobody's username, e-mail address or id: %(names)s. Correct or"
+            " remove them.",
             len(unknown),
         )
         raise ValidationError(message % {"count": len(unknown), "names": names})
     return [found[word] for word in words]
-
-
-def _by(field: str, words: Sequence[str | int]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for start in range(0, len(words), CHUNK):
-        chunk = words[start : start + CHUNK]
-        users = User.objects.filter(is_active=True, **{f"{field}__in": chunk})
-        found |= {str(key): str(pk) for key, pk in users.values_list(field, "pk")}
-    return found
 
 
 def _people(ids: Iterable[str]) -> list[Target]:
@@ -172,7 +166,7 @@ def label_of(username: str, name: str) -> str:
     return f"{username} – {name}" if name else username
 
 
-class BroadcastForm(forms.ModelForm):  # type: ignore[type-arg]
+class BroadcastForm(VersionedForm):
     targets = TargetsField(label=gettext_lazy("Who gets it"), required=False)
 
     class Meta:
