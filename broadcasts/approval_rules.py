@@ -1,6 +1,7 @@
 """When a second person must approve: `BROADCAST_APPROVAL_ABOVE` and `BROADCAST_APPROVAL_FOR`."""
 
 from django.conf import settings
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from broadcasts.directory import UserServiceUnavailable, get_directory
@@ -44,4 +45,5 @@ def _too_many(broadcast: Broadcast, most: int) -> list[str]:
     if people <= most:
         return []
     message = _("It reaches %(people)s people, more than %(most)s.")
-    return [message % {"people": people, "most": most}]
+    grouped = {"people": number_format(people, force_grouping=True)}
+    return [message % (grouped | {"most": number_format(most, force_grouping=True)})]

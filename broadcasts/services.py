@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Case, F, Value, When
+from django.db.models import Case, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -149,7 +149,7 @@ def edit(
     version: int | None = None,
     **fields: Any,
 ) -> Broadcast:
-    """Change a draft; an approval of what it said before is void.
+    """Change a draft. That makes a new version, and an approval of what it said before void.
 
     `version` is what the editor saw, if that is not what `broadcast` was read as. Raises
     `ChangedMeanwhile`, and has then written nothing.
@@ -160,13 +160,21 @@ def edit(
     validate(broadcast)
     with transaction.atomic():
         _transition(broadcast, [Status.DRAFT], Status.DRAFT)
-        row = Broadcast.objects.filter(pk=broadcast.pk)
-        if not row.filter(version=seen).update(version=F("version") + 1):
-            raise ChangedMeanwhile(row.select_related("edited_by").get())
-        broadcast.status, broadcast.version = Status.DRAFT, seen + 1
-        broadcast.approval, broadcast.edited_by = Approval.NONE, cast("User | None", editor)
+        stored = Broadcast.objects.get(pk=broadcast.pk)  # held by the transition
+        if stored.version != seen:
+            raise ChangedMeanwhile(stored)
+        if _says_the_same(stored, broadcast):  # who saved it to send it has changed nothing
+            kept = (stored.version, stored.approval, stored.edited_by)
+        else:
+            kept = (seen + 1, Approval.NONE, cast("User | None", editor))
+        broadcast.version, broadcast.approval, broadcast.edited_by = kept
         broadcast.save()
     return broadcast
+
+
+def _says_the_same(stored: Broadcast, broadcast: Broadcast) -> bool:
+    written = [field.attname for field in Broadcast._meta.concrete_fields if field.editable]
+    return all(getattr(stored, name) == getattr(broadcast, name) for name in written)
 
 
 def duplicate(broadcast: Broadcast, sender: AbstractUser | None) -> Broadcast:

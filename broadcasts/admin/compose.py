@@ -53,6 +53,11 @@ class MarkdownWidget(UnfoldAdminTextareaWidget):
         path = "admin/broadcasts/broadcast/markdown.html"
         return render_to_string(path, {"editor": editor})
 
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        """As it was stored: browsers send lines with CRLF, which alone is no change of a text."""
+        value = super().value_from_datadict(data, files, name)
+        return value.replace("\r\n", "\n") if value else value
+
 
 class TargetsWidget(forms.Widget):
     """One picker an audience; only the chosen audience's is shown and read."""

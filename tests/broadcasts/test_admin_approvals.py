@@ -148,6 +148,19 @@ def test_a_change_makes_an_approval_void(composer: User, approver: User, draft: 
     assert standing(draft) == ("DRAFT", "NONE")
 
 
+def test_saving_it_unchanged_in_order_to_send_it_leaves_the_approval(
+    composer: User, approver: User, draft: Broadcast
+) -> None:
+    edit(draft, content="one\ntwo")
+    approve(request(draft, composer), approver)
+    form = {"title": draft.title, "content": "one\r\ntwo", "priority": 20, "audience": "ALL"}
+    client = console(composer)
+    response = client.post(page(draft), form | {"version": 2, "_send": "1"}, follow=True)
+    assert response.redirect_chain == [(page(draft, "send"), 302)]
+    client.post(page(draft, "send"), {"confirmed": "yes", "version": 2})
+    assert standing(draft) == ("ACTIVE", "APPROVED")
+
+
 def test_each_is_offered_what_they_may_do(composer: User, approver: User, draft: Broadcast) -> None:
     viewer = operator(*READS)
     assert [buttons(user, draft) for user in (viewer, composer, approver)] == [

@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.test import Client, override_settings
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from broadcasts import demo
 from broadcasts.models import Broadcast, Product, Status
@@ -46,6 +46,15 @@ def test_there_is_a_broadcast_in_every_state_that_an_operator_brings_about() -> 
         Status.CANCELLED,
     }
     assert Broadcast.objects.filter(external_id__contains="-2024-").count() == 20
+
+
+def test_where_a_second_person_must_approve_it_has_been_approved(settings: Settings) -> None:
+    settings.BROADCAST_APPROVAL_FOR = ["ALL", "URGENT"]
+    settings.BROADCAST_APPROVAL_ABOVE = 0
+    run()
+    welcome = Broadcast.objects.get(external_id=demo.LAST)
+    assert (welcome.status, welcome.approval) == (Status.ACTIVE, "APPROVED")
+    assert run() == "The demo data is there.\n"
 
 
 def test_its_people_have_groups_products_and_an_inbox() -> None:
