@@ -32,7 +32,7 @@ document.addEventListener("DOMContentLoaded", () => {
         }
       }
     }
-    return found;
+    return found.sort((one, other) => other.at - one.at);
   }
 
   function collect() {

@@ -1,6 +1,11 @@
 // The people of a CSV file join the list of an audience; who was not found is named.
 "use strict";
 
+// Before unfold's own script, which would look for the text field of its own widget.
+for (const file of document.querySelectorAll("[data-people] input[type=file]")) {
+  file.hasChangeListener = true;
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   const box = document.querySelector("[data-people]");
   if (!box) {
