@@ -174,7 +174,14 @@ def edit(
 
 def _says_the_same(stored: Broadcast, broadcast: Broadcast) -> bool:
     written = [field.attname for field in Broadcast._meta.concrete_fields if field.editable]
-    return all(getattr(stored, name) == getattr(broadcast, name) for name in written)
+    return all(_meant(getattr(stored, n)) == _meant(getattr(broadcast, n)) for n in written)
+
+
+def _meant(value: Any) -> Any:
+    """Without what a form does not keep: the order of targets, and parts of a second."""
+    if isinstance(value, list):
+        return sorted(value)
+    return value.replace(microsecond=0) if isinstance(value, datetime) else value
 
 
 def duplicate(broadcast: Broadcast, sender: AbstractUser | None) -> Broadcast:

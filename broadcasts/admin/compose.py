@@ -132,7 +132,7 @@ class TargetsField(forms.Field):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         try:
-            return self.clean(data) != (initial or [])
+            return set(self.clean(data)) != set(initial or [])
         except ValidationError:
             return True
 

@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 from django.test import Client
+from django.utils import timezone
 
 from broadcasts import editing
 from broadcasts.admin import BroadcastAdmin
@@ -88,6 +89,18 @@ def test_who_typed_the_same_is_not_bothered(console: Client, draft: Broadcast, a
     console.post(page(draft), form(draft, title="Same"))
     assert stored() == ("Same", "one", 2)
     assert Broadcast.objects.get().edited_by == ann
+
+
+def test_what_a_form_cannot_keep_is_no_change(console: Client, draft: Broadcast) -> None:
+    roles = [GroupFactory.create(name=name).name for name in ("A", "B")]
+    moment = timezone.now() + timedelta(hours=1, microseconds=1)
+    edit(draft, audience="ROLE", targets=roles[::-1], scheduled_at=moment, content="a\nb")
+    local = timezone.localtime(moment)
+    same = {"content": "a\r\nb", "audience": "ROLE", "targets_role": roles}
+    same |= {"scheduled_at_0": f"{local:%Y-%m-%d}", "scheduled_at_1": f"{local:%H:%M:%S}"}
+    console.post(page(draft), form(draft, **same))
+    assert stored()[2] == 2
+    assert console.post(page(draft), form(draft, **same, version=1)).status_code == 302
 
 
 def test_another_mistake_does_not_hide_that_it_was_changed(
