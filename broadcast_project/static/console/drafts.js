@@ -115,8 +115,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     if (form) {
       button(words.restore, () => {
-        id = copy.id;
-        input("copy").value = id;
+        name(copy.id);
         if (copy.version && input("version")) {
           input("version").value = copy.version; // what others saved since is shown before it goes
         }
@@ -124,8 +123,8 @@ document.addEventListener("DOMContentLoaded", () => {
       });
     } else if (words.add) {
       button(words.asNew, () => {
-        const { key, id: name, ...rest } = copy;
-        localStorage.setItem(`${prefix}new:${name}`, JSON.stringify({ ...rest, version: "" }));
+        const { key, ...rest } = copy;
+        localStorage.setItem(`${prefix}new:${copy.id}`, JSON.stringify({ ...rest, version: "" }));
         localStorage.removeItem(key);
         window.location.assign(words.add);
       });
@@ -136,9 +135,13 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   const before = form && JSON.stringify(collect());
-  let id = form && (input("copy").value || crypto.randomUUID?.() || `${Date.now()}`);
-  if (form) {
+  let id = "";
+  function name(given) {
+    id = given || crypto.randomUUID?.() || `${Date.now()}`;
     input("copy").value = id;
+  }
+  if (form) {
+    name(input("copy").value);
   }
   for (const copy of stored()) {
     if (saved.has(copy.id) || Date.now() - copy.at > OLDEST) {
@@ -188,6 +191,8 @@ document.addEventListener("DOMContentLoaded", () => {
     window.django.jQuery(form).on("change", "select", keepSoon); // Select2 tells only jQuery
   }
   window.addEventListener("pagehide", () => timer && keep());
+  // Back from where it was saved: what is typed from now on is another copy than the saved one.
+  window.addEventListener("pageshow", (event) => event.persisted && name());
 
   // The others
 
