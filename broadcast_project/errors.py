@@ -19,6 +19,7 @@ from broadcasts.approvals import OwnWork
 from broadcasts.directory import UserServiceUnavailable
 from broadcasts.receipts import NotInInbox
 from broadcasts.services import ApprovalNeeded, ChangedMeanwhile, InvalidTransition
+from deliveries import services as deliveries
 from jobs.execution import JobBusy
 from outbox.deadletters import NotRedrivable
 
@@ -29,6 +30,7 @@ RETRY_AFTER = {"Retry-After": "10"}  # seconds
 REFUSALS: dict[type[Exception], tuple[int, str]] = {  # the narrower one first
     ApprovalNeeded: (409, "approval_needed"),
     InvalidTransition: (409, "invalid_transition"),
+    deliveries.InvalidTransition: (409, "invalid_transition"),
     NotRedrivable: (409, "not_redrivable"),
     ChangedMeanwhile: (412, "changed_meanwhile"),
     OwnWork: (403, "own_work"),
@@ -75,7 +77,7 @@ def problem_of(error: Exception) -> Problem | None:
             return Problem(413, "too_large", _("The body is too large. Send less at once."))
         case JobBusy():
             return Problem(503, "busy", str(error), headers=RETRY_AFTER)
-        case InvalidTransition() | NotRedrivable() | ChangedMeanwhile() | OwnWork():
+        case _ if isinstance(error, tuple(REFUSALS)):
             status, code = next(REFUSALS[kind] for kind in REFUSALS if isinstance(error, kind))
             return Problem(status, code, str(error))
         case _:
