@@ -13,9 +13,10 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django_q.models import Schedule
 
+from broadcasts import approval_rules
 from broadcasts.admin.broadcasts import STATUS_LABELS
 from broadcasts.admin.page import percent
-from broadcasts.models import Broadcast, Status
+from broadcasts.models import Approval, Broadcast, Status
 from broadcasts.receipts import statistics_of
 from connections.models import Connection
 from jobs.models import Run, RunStatus
@@ -36,6 +37,7 @@ SIDEBAR = [
             ("broadcasts.template", _("Templates"), "article"),
             ("broadcasts.receipt", _("Receipts"), "mark_email_read"),
             ("broadcasts.product", _("Products"), "inventory_2"),
+            ("broadcasts.approvalstep", _("Approvals"), "approval"),
         ],
     ),
     (
@@ -82,6 +84,7 @@ SIDEBAR = [
 ]
 
 BADGES: dict[str, Callable[[], int]] = {  # of what waits for an operator
+    "broadcasts.broadcast": lambda: awaiting_approval(),
     "outbox.deadletter": lambda: DeadLetter.objects.count(),
     "operations.alert": lambda: Alert.objects.open().count(),
 }
@@ -160,7 +163,7 @@ def broadcast_cards() -> list[dict[str, Any]]:
     counts = Broadcast.objects.aggregate(
         **{status.value: Count("pk", filter=Q(status=status)) for status in shown}
     )
-    return [
+    cards = [
         card(
             label,
             counts[status],
@@ -169,6 +172,16 @@ def broadcast_cards() -> list[dict[str, Any]]:
         )
         for status, label in shown.items()
     ]
+    if approval_rules.enabled():
+        waiting = f"?status__exact={Status.DRAFT}&approval__exact={Approval.REQUESTED}"
+        url = url_of("broadcasts.broadcast", waiting)
+        cards.append(card(_("Waiting for approval"), awaiting_approval(), url))
+    return cards
+
+
+def awaiting_approval() -> int:
+    """Not asked of the database where no rule asks for approvals."""
+    return Broadcast.objects.awaiting_approval().count() if approval_rules.enabled() else 0
 
 
 def people_card() -> dict[str, Any]:

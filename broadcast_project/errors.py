@@ -15,9 +15,10 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
+from broadcasts.approvals import OwnWork
 from broadcasts.directory import UserServiceUnavailable
 from broadcasts.receipts import NotInInbox
-from broadcasts.services import InvalidTransition
+from broadcasts.services import ApprovalNeeded, ChangedMeanwhile, InvalidTransition
 from deliveries import services as deliveries
 from jobs.execution import JobBusy
 from outbox.deadletters import NotRedrivable
@@ -26,6 +27,14 @@ logger = logging.getLogger(__name__)
 
 API = "/api/"
 RETRY_AFTER = {"Retry-After": "10"}  # seconds
+REFUSALS: dict[type[Exception], tuple[int, str]] = {  # the narrower one first
+    ApprovalNeeded: (409, "approval_needed"),
+    InvalidTransition: (409, "invalid_transition"),
+    deliveries.InvalidTransition: (409, "invalid_transition"),
+    NotRedrivable: (409, "not_redrivable"),
+    ChangedMeanwhile: (412, "changed_meanwhile"),
+    OwnWork: (403, "own_work"),
+}
 NON_FIELD = api_settings.NON_FIELD_ERRORS_KEY
 
 
@@ -66,12 +75,11 @@ def problem_of(error: Exception) -> Problem | None:
             return _of_drf(drf.PermissionDenied())
         case django.RequestDataTooBig():
             return Problem(413, "too_large", _("The body is too large. Send less at once."))
-        case InvalidTransition() | deliveries.InvalidTransition():
-            return Problem(409, "invalid_transition", str(error))
         case JobBusy():
             return Problem(503, "busy", str(error), headers=RETRY_AFTER)
-        case NotRedrivable():
-            return Problem(409, "not_redrivable", str(error))
+        case _ if isinstance(error, tuple(REFUSALS)):
+            status, code = next(REFUSALS[kind] for kind in REFUSALS if isinstance(error, kind))
+            return Problem(status, code, str(error))
         case _:
             return _of_servers(error)
 

@@ -32,6 +32,7 @@ MEANINGS = {
     "403": "Not permitted, or the CSRF token is missing.",
     "404": "No such thing, or not yours.",
     "409": "Its state does not allow this.",
+    "412": "It is another version than `If-Match` says: somebody changed it meanwhile.",
     "503": "A server behind this one does not answer; `Retry-After` says when to try again.",
 }
 
@@ -49,6 +50,8 @@ def describe_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 def _errors_of(path: str, method: str) -> Iterator[str]:
     yield from ("400", "401", "403")
+    if "/admin/broadcasts/{" in path and method != "get":
+        yield "412"
     if "{" in path or method != "get":
         yield "404"
     if "/admin/" in path and method != "get":

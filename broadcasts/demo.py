@@ -11,10 +11,10 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.utils import timezone
 
-from broadcasts import services
+from broadcasts import approval_rules, approvals, services
 from broadcasts.advisories import entry
 from broadcasts.importing import Import
-from broadcasts.models import Audience, Broadcast, Product, Status
+from broadcasts.models import Approval, Audience, Broadcast, Product, Status
 from broadcasts.receipts import mark_read, mark_seen
 from outbox.models import Priority
 
@@ -89,6 +89,7 @@ def _send(admin: User, external_id: str, end: str = "", **fields: Any) -> None:
     if broadcast is None:
         broadcast = services.compose(admin, external_id=external_id, **fields)
     if end != "draft" and broadcast.status == Status.DRAFT:
+        _approve(broadcast, admin)
         services.send(broadcast)
     if end == "expired" and broadcast.status == Status.ACTIVE:
         services.expire(broadcast)
@@ -96,6 +97,16 @@ def _send(admin: User, external_id: str, end: str = "", **fields: Any) -> None:
         services.cancel(broadcast, "Sent to the wrong people.")
     if end == "read":
         _read(broadcast)
+
+
+def _approve(broadcast: Broadcast, admin: User) -> None:
+    """As two people would, where the settings ask for it."""
+    if not approval_rules.reasons(broadcast):
+        return
+    if broadcast.approval == Approval.NONE:
+        approvals.request(broadcast, admin)
+    if broadcast.approval == Approval.REQUESTED:
+        approvals.approve(broadcast, User.objects.get(username="user-010"))
 
 
 def _read(broadcast: Broadcast) -> None:

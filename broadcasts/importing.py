@@ -17,10 +17,10 @@ from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, transaction
 from rest_framework import serializers
 
-from broadcasts import services
+from broadcasts import approval_rules, services
 from broadcasts.api.fields import TranslationsField
 from broadcasts.directory import get_directory
-from broadcasts.models import Audience, Broadcast, Product, Status
+from broadcasts.models import Approval, Audience, Broadcast, Product, Status
 from jobs import clock
 from outbox.models import Priority
 
@@ -47,6 +47,7 @@ class Outcome(StrEnum):
     IMPORTED = "imported"
     CANCELLED = "imported as cancelled"
     RESUMED = "finished, a run before had begun them"
+    WAITING = "kept as drafts until somebody approves them"
     EXISTING = "already there"
     REFUSED = "refused"
 
@@ -155,9 +156,7 @@ class Import:
         """Finish what a killed run had composed, or scheduled for now, and no more."""
         if not _is_unfinished(broadcast, entry):
             return Outcome.EXISTING
-        if not self.dry_run:
-            self._move(broadcast, entry)
-        return Outcome.RESUMED
+        return Outcome.RESUMED if self._move(broadcast, entry) else Outcome.WAITING
 
     def _compose(self, broadcast: Broadcast, entry: Entry) -> Outcome:
         # Django asks the database about each constraint; when the row is written anyway, that
@@ -171,11 +170,17 @@ class Import:
             except IntegrityError:
                 broadcast.validate_constraints(exclude=["external_id"])
                 return Outcome.EXISTING  # another import was quicker
-            self._move(broadcast, entry)
+        if not self._move(broadcast, entry):
+            return Outcome.WAITING
         return Outcome.CANCELLED if entry.cancelled else Outcome.IMPORTED
 
-    def _move(self, broadcast: Broadcast, entry: Entry) -> None:
-        """On from the draft; in no transaction, since sending asks the directory for the count."""
+    def _move(self, broadcast: Broadcast, entry: Entry) -> bool:
+        """On from the draft; in no transaction, since sending asks the directory for the count.
+
+        False when it stays a draft, since a second person must approve it.
+        """
+        if self.dry_run:
+            return not _waits(broadcast, entry)
         self._create_products(entry)
         try:
             if entry.cancelled:
@@ -184,8 +189,11 @@ class Import:
                 services.activate(broadcast, only_small=True)
             elif entry.send:
                 services.send(broadcast, allow_empty=True)
+        except services.ApprovalNeeded:
+            return False
         except services.InvalidTransition:
             pass  # another import, which found the draft, was quicker
+        return True
 
     def _unknown(self, broadcast: Broadcast, entry: Entry) -> list[str]:
         if broadcast.audience == Audience.ROLE:
@@ -251,6 +259,12 @@ def _is_unfinished(broadcast: Broadcast, entry: Entry) -> bool:
     if broadcast.status != Status.SCHEDULED:
         return False
     return Broadcast.objects.due(clock.now()).filter(pk=broadcast.pk).exists()
+
+
+def _waits(broadcast: Broadcast, entry: Entry) -> bool:
+    if not entry.send or entry.cancelled or broadcast.status != Status.DRAFT:
+        return False
+    return broadcast.approval != Approval.APPROVED and bool(approval_rules.reasons(broadcast))
 
 
 def _reason(error: Exception) -> str:

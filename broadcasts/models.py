@@ -31,6 +31,15 @@ class Audience(models.TextChoices):
     SELECTED = "SELECTED", _("Selected people")
 
 
+class Approval(models.TextChoices):
+    """Whether a second person agreed to what a draft says now; a change of it begins anew."""
+
+    NONE = "NONE", _("Not asked for")
+    REQUESTED = "REQUESTED", _("Waits for approval")
+    APPROVED = "APPROVED", _("Approved")
+    REJECTED = "REJECTED", _("Rejected")
+
+
 class ProductManager(models.Manager["Product"]):
     def get_by_natural_key(self, slug: str) -> "Product":
         return self.get(slug=slug)
@@ -78,6 +87,9 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
         return self.filter(status=Status.SCHEDULED, scheduled_at__lte=at).filter(
             models.Q(next_attempt_at=None) | models.Q(next_attempt_at__lte=at)
         )
+
+    def awaiting_approval(self) -> "BroadcastQuerySet":
+        return self.filter(status=Status.DRAFT, approval=Approval.REQUESTED)
 
     def in_progress(self) -> "BroadcastQuerySet":
         return self.filter(status=Status.IN_PROGRESS)
@@ -231,6 +243,22 @@ class Broadcast(Composition):
     finished_at = models.DateTimeField(_("finished at"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+    edited_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("edited by"),
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
+    approval = models.CharField(
+        _("approval"),
+        max_length=10,
+        choices=Approval.choices,
+        default=Approval.NONE,
+        editable=False,
+    )
 
     objects = BroadcastQuerySet.as_manager()
 
@@ -238,7 +266,10 @@ class Broadcast(Composition):
         verbose_name = _("broadcast")
         verbose_name_plural = _("broadcasts")
         ordering = ["-id"]
-        permissions = [("send_broadcast", "Can send, schedule and cancel broadcasts")]
+        permissions = [
+            ("send_broadcast", "Can send, schedule and cancel broadcasts"),
+            ("approve_broadcast", "Can approve and reject broadcasts of others"),
+        ]
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(expires_at=None)
@@ -290,10 +321,74 @@ class Broadcast(Composition):
                 name="broadcasts_occurrence_due",
                 condition=models.Q(status=Status.SCHEDULED, series__isnull=False),
             ),
+            models.Index(
+                fields=["id"],
+                name="broadcasts_awaiting_approval",
+                condition=models.Q(status=Status.DRAFT, approval=Approval.REQUESTED),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.title
+
+
+class Decision(models.TextChoices):
+    REQUESTED = "REQUESTED", _("Approval asked for")
+    COMMENTED = "COMMENTED", _("Comment")
+    APPROVED = "APPROVED", _("Approved")
+    REJECTED = "REJECTED", _("Rejected")
+    WITHDRAWN = "WITHDRAWN", _("Withdrawn")
+
+
+class ApprovalStep(models.Model):
+    """Who said what about a version of a draft, and when."""
+
+    broadcast = models.ForeignKey(
+        Broadcast,
+        verbose_name=_("broadcast"),
+        on_delete=models.CASCADE,
+        related_name="approval_steps",
+    )
+    version = models.PositiveIntegerField(_("version"))
+    decision = models.CharField(_("step"), max_length=10, choices=Decision.choices)
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("person"),
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+    )
+    person_name = models.CharField(_("name"), max_length=200)
+    comment = models.CharField(_("comment"), blank=True, max_length=2_000)
+    created_at = models.DateTimeField(_("when"), db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = _("approval step")
+        verbose_name_plural = _("approval steps")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_decision_display()}: {self.person_name}"
+
+
+class Editor(models.Model):
+    """Somebody who has a draft open in the console, for the others who open it."""
+
+    broadcast = models.ForeignKey(Broadcast, on_delete=models.CASCADE, related_name="editors")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    seen_at = models.DateTimeField(_("seen"))
+
+    class Meta:
+        verbose_name = _("editor")
+        verbose_name_plural = _("editors")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["broadcast", "user"], name="broadcasts_one_editor_per_person"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user_id} → {self.broadcast_id}"
 
 
 class Address(models.Model):
@@ -408,10 +503,14 @@ from broadcasts.template_models import Template  # noqa: E402
 
 __all__ = [
     "Address",
+    "Approval",
+    "ApprovalStep",
     "Audience",
     "Broadcast",
     "BroadcastQuerySet",
     "Composition",
+    "Decision",
+    "Editor",
     "JSONLength",
     "Product",
     "Receipt",

@@ -20,6 +20,7 @@ from django.db.models import Case, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from broadcasts import approval_rules
 from broadcasts.contents import forget
 from broadcasts.directory import (
     Person,
@@ -31,6 +32,7 @@ from broadcasts.directory import (
 from broadcasts.messages import message_of
 from broadcasts.models import (
     Address,
+    Approval,
     Audience,
     Broadcast,
     BroadcastQuerySet,
@@ -64,6 +66,27 @@ UNREAD = [
 
 class InvalidTransition(Exception):
     """The broadcast is not in a status from which this is allowed (HTTP 409)."""
+
+
+class ApprovalNeeded(InvalidTransition):
+    """A second person must approve it first (HTTP 409)."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        text = _("It needs an approval before it can be sent: %(reasons)s Ask for one.")
+        super().__init__(text % {"reasons": " ".join(reasons)})
+
+
+class ChangedMeanwhile(Exception):
+    """Somebody else saved another version than the one that was seen (HTTP 412)."""
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        editor = broadcast.edited_by
+        text = _(
+            "%(person)s changed it meanwhile, it is now version %(version)s. Read it again, then"
+            " decide."
+        )
+        name = editor.get_full_name() or editor.username if editor else _("Somebody else")
+        super().__init__(text % {"person": name, "version": broadcast.version})
 
 
 def compose(sender: AbstractUser | None, **fields: Any) -> Broadcast:
@@ -100,7 +123,7 @@ def compose_and_send(sender: AbstractUser | None, **fields: Any) -> Broadcast:
     broadcast = compose(sender, **fields)
     try:
         return send(broadcast)
-    except ValidationError:
+    except (ValidationError, ApprovalNeeded):
         broadcast.delete()
         raise
 
@@ -120,16 +143,46 @@ def preview(audience: str, targets: Sequence[str], search: str = "") -> Preview:
     return Preview(directory.count(audience, targets), people)
 
 
-def edit(broadcast: Broadcast, **fields: Any) -> Broadcast:
-    """Change a draft."""
+def edit(
+    broadcast: Broadcast,
+    *,
+    editor: AbstractUser | None = None,
+    version: int | None = None,
+    **fields: Any,
+) -> Broadcast:
+    """Change a draft. That makes a new version, and an approval of what it said before void.
+
+    `version` is what the editor saw, if that is not what `broadcast` was read as. Raises
+    `ChangedMeanwhile`, and has then written nothing.
+    """
+    seen = broadcast.version if version is None else version
     for name, value in fields.items():
         setattr(broadcast, name, value)
     validate(broadcast)
     with transaction.atomic():
         _transition(broadcast, [Status.DRAFT], Status.DRAFT)
-        broadcast.status = Status.DRAFT
+        stored = Broadcast.objects.get(pk=broadcast.pk)  # held by the transition
+        if stored.version != seen:
+            raise ChangedMeanwhile(stored)
+        if _says_the_same(stored, broadcast):  # who saved it to send it has changed nothing
+            kept = (stored.version, stored.approval, stored.edited_by)
+        else:
+            kept = (seen + 1, Approval.NONE, cast("User | None", editor))
+        broadcast.version, broadcast.approval, broadcast.edited_by = kept
         broadcast.save()
     return broadcast
+
+
+def _says_the_same(stored: Broadcast, broadcast: Broadcast) -> bool:
+    written = [field.attname for field in Broadcast._meta.concrete_fields if field.editable]
+    return all(_meant(getattr(stored, n)) == _meant(getattr(broadcast, n)) for n in written)
+
+
+def _meant(value: Any) -> Any:
+    """Without what a form does not keep: the order of targets, and parts of a second."""
+    if isinstance(value, list):
+        return sorted(value)
+    return value.replace(microsecond=0) if isinstance(value, datetime) else value
 
 
 def duplicate(broadcast: Broadcast, sender: AbstractUser | None) -> Broadcast:
@@ -139,13 +192,18 @@ def duplicate(broadcast: Broadcast, sender: AbstractUser | None) -> Broadcast:
 
 
 def send(
-    broadcast: Broadcast, at: datetime | None = None, *, allow_empty: bool = False
+    broadcast: Broadcast,
+    at: datetime | None = None,
+    *,
+    allow_empty: bool = False,
+    version: int | None = None,
 ) -> Broadcast:
     """Send a draft now, or at its moment; a moment already past means now.
 
     A large selected audience is prepared by the relay's process, in chunks; everything else is
-    out when this returns. Raises `InvalidTransition`, and `ValidationError` when nobody would get
-    it now (unless `allow_empty`).
+    out when this returns. Raises `InvalidTransition` (`ApprovalNeeded` when a second person has to
+    agree), `ChangedMeanwhile` when it is not the `version` that was seen, and `ValidationError`
+    when nobody would get it now (unless `allow_empty`).
     """
     now = clock.now()
     moment = at or broadcast.scheduled_at or now
@@ -156,20 +214,43 @@ def send(
         return broadcast
     if moment <= now and not allow_empty:
         _refuse_empty(broadcast)
-    schedule(broadcast, moment, later=moment > now)
+    reasons = approval_rules.reasons(broadcast)
+    with transaction.atomic():
+        _refuse_unapproved(broadcast, reasons, version)
+        schedule(broadcast, moment, later=moment > now)
     if moment <= now:
         activate(broadcast, only_small=True)
     return broadcast
 
 
 def schedule(broadcast: Broadcast, moment: datetime, *, later: bool = True) -> None:
-    """Let a draft wait for its moment. With `later`, the clock is woken to sleep until then."""
-    with transaction.atomic():
+    """Let a draft wait for its moment. With `later`, the clock is woken to sleep until then.
+
+    It asks for no approval: `send` does.
+    """
+    with transaction.atomic(savepoint=False):
         _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
         broadcast.refresh_from_db()  # another operator may have edited it since it was read here
         _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
         if later:
             notify(BROADCASTS)
+
+
+def _refuse_unapproved(broadcast: Broadcast, reasons: Sequence[str], version: int | None) -> None:
+    """The one gate of every draft on its way out, in the transaction that sends it.
+
+    Its row is held: an approval that is withdrawn at the same moment comes before or too late.
+    """
+    if version is None and not approval_rules.enabled():
+        return
+    rows = Broadcast.objects.filter(pk=broadcast.pk, status=Status.DRAFT)
+    draft = rows.select_for_update(of=("self",)).defer("content", "targets").first()
+    if draft is None:
+        return  # the transition says why it cannot be sent
+    if draft.version != (broadcast.version if version is None else version):
+        raise ChangedMeanwhile(draft)  # the reasons are those of what it said before
+    if reasons and draft.approval != Approval.APPROVED:
+        raise ApprovalNeeded(reasons)
 
 
 def _refuse_empty(broadcast: Broadcast) -> None:

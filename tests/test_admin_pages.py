@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from broadcasts.models import Receipt
+from broadcasts.models import ApprovalStep, Decision, Receipt
 from broadcasts.services import compose, send
 from connections.models import Connection, Node
 from deliveries.models import Endpoint, Retry
@@ -33,6 +33,9 @@ def one_of_each(user: User) -> list[models.Model]:
     return [
         broadcast,
         Receipt.objects.create(broadcast=broadcast, user=user),
+        ApprovalStep.objects.create(
+            broadcast=broadcast, version=1, decision=Decision.APPROVED, person_name="Ann"
+        ),
         Connection.objects.create(user=user, node="web-1"),
         Node.objects.create(name="web-1", started_at=now, last_heartbeat=now),
         Event.objects.latest("id"),

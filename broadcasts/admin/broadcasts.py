@@ -27,10 +27,13 @@ from unfold.enums import ActionVariant
 from unfold.views import ChangeList
 
 from broadcasts import services
+from broadcasts.admin import approvals as approving
 from broadcasts.admin import page
 from broadcasts.admin.compose import BroadcastForm, choices_for, no_answer, preview_of, reach_of
+from broadcasts.admin.people import PeopleFromFile
 from broadcasts.admin.questions import (
     CancelForm,
+    SeenForm,
     cancel_question,
     duplicate_question,
     retry_question,
@@ -39,8 +42,9 @@ from broadcasts.admin.questions import (
     test_question,
 )
 from broadcasts.admin.templates import choices
+from broadcasts.admin.together import ComposingTogether, composing_context
 from broadcasts.directory import UserServiceUnavailable, ids_in
-from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Status
+from broadcasts.models import Approval, Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
 from jobs import clock
 from jobs.pages import ask, confirmed, digits
@@ -99,7 +103,7 @@ def whole(queryset: QuerySet[Broadcast]) -> list[Broadcast]:
 
 
 @admin.register(Broadcast)
-class BroadcastAdmin(ModelAdmin):
+class BroadcastAdmin(approving.ApprovalViews, ComposingTogether, PeopleFromFile, ModelAdmin):
     form = BroadcastForm
     list_display = (
         "status_label",
@@ -115,6 +119,7 @@ class BroadcastAdmin(ModelAdmin):
         ("status", ChoicesCheckboxFilter),
         ("audience", ChoicesRadioFilter),
         ("priority", ChoicesCheckboxFilter),
+        ("approval", ChoicesCheckboxFilter),
         ("category", AllValuesCheckboxFilter),
         "scheduled_at",
         "activated_at",
@@ -184,7 +189,10 @@ class BroadcastAdmin(ModelAdmin):
 
     @display(description=_("status"), ordering="status", label=STATUS_LABELS)
     def status_label(self, broadcast: Broadcast) -> tuple[str, str]:
-        return broadcast.status, broadcast.get_status_display()
+        status = broadcast.get_status_display()
+        if broadcast.status == Status.DRAFT and broadcast.approval != Approval.NONE:
+            status = f"{status} · {broadcast.get_approval_display()}"
+        return broadcast.status, status
 
     @display(description=_("broadcast"), ordering="title", header=True)
     def headline(self, broadcast: Any) -> list[str]:
@@ -219,19 +227,34 @@ class BroadcastAdmin(ModelAdmin):
 
     # Compose
 
-    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    def changeform_view(
+        self, request: HttpRequest, object_id: str | None = None, *args: Any, **kwargs: Any
+    ) -> HttpResponse:
+        if request.method == "POST" and object_id and self._is_over(request, object_id):
+            text = _("Not saved: it is no draft any more. What you typed is kept in this browser.")
+            messages.error(request, text)
+            return redirect(request.path)
         try:
-            response: HttpResponse = super().changeform_view(request, *args, **kwargs)
+            response: HttpResponse = super().changeform_view(request, object_id, *args, **kwargs)
+        except services.ChangedMeanwhile:  # between the check of the form and the save
+            response = super().changeform_view(request, object_id, *args, **kwargs)
         except services.InvalidTransition as error:
             messages.error(request, _("Not saved. %(error)s") % {"error": error})
             return redirect(request.path)
         return response
 
+    def _is_over(self, request: HttpRequest, object_id: str) -> bool:
+        """Whether somebody sent or ended it while this person, who may write drafts, wrote."""
+        status, _activated_at = page.state_of(object_id)
+        return bool(status and status != Status.DRAFT and self.has_change_permission(request))
+
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         broadcast = kwargs.get("obj") or context.get("original")
-        if broadcast and broadcast.status != Status.DRAFT:
+        if broadcast and broadcast.pk:
+            context["approval"] = approving.card(broadcast, operator(request))
+        if broadcast and broadcast.pk and not self.has_change_permission(request, broadcast):
             context |= page.context(broadcast)
             context["status_variant"] = STATUS_LABELS[broadcast.status]
             context["priority_variant"] = PRIORITY_LABELS[broadcast.priority]
@@ -239,13 +262,14 @@ class BroadcastAdmin(ModelAdmin):
         else:
             context["can_send"] = self.has_send_permission(request)
             context["templates"] = choices()
+            context |= composing_context(request, context["adminform"].form)
             self.change_form_template = "admin/broadcasts/broadcast/compose.html"
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
-            services.edit(obj)
+            services.edit(obj, editor=operator(request), version=form.version)
             return
         obj.sender = request.user
         obj.sender_name = obj.sender.get_full_name() or obj.sender.username
@@ -260,6 +284,7 @@ class BroadcastAdmin(ModelAdmin):
         return self._after_save(request, obj)
 
     def _after_save(self, request: HttpRequest, broadcast: Broadcast) -> HttpResponse:
+        self.note_saved(request, broadcast)
         url = reverse("admin:broadcasts_broadcast_send_one", args=[broadcast.pk])
         if "_send" in request.POST:
             return redirect(url)
@@ -283,9 +308,12 @@ class BroadcastAdmin(ModelAdmin):
         if broadcast.status != Status.DRAFT:
             messages.error(request, _("Only a draft can be sent. Duplicate it to send it again."))
         elif not confirmed(request):
-            return ask(self, request, send_question(broadcast, later=later))
+            instead = self.approval_first(request, broadcast)
+            return instead or ask(self, request, send_question(broadcast, later=later))
         else:
-            self._send(request, broadcast, later=later)
+            seen = SeenForm(request.POST)
+            version = seen.cleaned_data["version"] if seen.is_valid() else 0
+            self._send(request, broadcast, later=later, version=version)
         return self._to_page(broadcast)
 
     @action(
@@ -363,9 +391,16 @@ class BroadcastAdmin(ModelAdmin):
             text = ngettext("%(count)s draft made.", "%(count)s drafts made.", len(copies))
             messages.success(request, text % {"count": len(copies)})
 
-    def _send(self, request: HttpRequest, broadcast: Broadcast, *, later: bool) -> None:
+    def _send(
+        self,
+        request: HttpRequest,
+        broadcast: Broadcast,
+        *,
+        later: bool,
+        version: int | None = None,
+    ) -> None:
         at = None if later else clock.now()
-        if not self._done(request, broadcast, lambda b: services.send(b, at)):
+        if not self._done(request, broadcast, lambda b: services.send(b, at, version=version)):
             return
         level, text = page.outcome_of(broadcast)
         self.log_change(request, broadcast, f"{_('Sent')}: {broadcast.get_status_display()}")
@@ -404,7 +439,7 @@ class BroadcastAdmin(ModelAdmin):
         """Whether the service did it; why not is a message."""
         try:
             verb(broadcast)
-        except services.InvalidTransition as error:
+        except (services.InvalidTransition, services.ChangedMeanwhile) as error:
             messages.error(request, f"{broadcast.title}: {error}")
         except ValidationError as error:
             messages.error(request, f"{broadcast.title}: {' '.join(error.messages)}")

@@ -1,7 +1,7 @@
 """The form in which an operator writes a draft, and what it shows while they write."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from unfold.widgets import UnfoldAdminSelect2MultipleWidget, UnfoldAdminTextareaWidget
 
 from broadcasts.admin.languages import TranslatedForm
+from broadcasts.admin.together import VersionedForm
 from broadcasts.directory import (
     Target,
     UserServiceUnavailable,
@@ -25,7 +26,8 @@ from broadcasts.directory import (
     named,
 )
 from broadcasts.models import Audience, Broadcast
-from broadcasts.services import CHUNK, validate
+from broadcasts.people import ids_of
+from broadcasts.services import validate
 from jobs import clock
 
 PAGE = 20
@@ -51,6 +53,11 @@ class MarkdownWidget(UnfoldAdminTextareaWidget):
         editor = super().render(*args, **kwargs)
         path = "admin/broadcasts/broadcast/markdown.html"
         return render_to_string(path, {"editor": editor})
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> Any:
+        """As it was stored: browsers send lines with CRLF, which alone is no change of a text."""
+        value = super().value_from_datadict(data, files, name)
+        return value.replace("\r\n", "\n") if value else value
 
 
 class TargetsWidget(forms.Widget):
@@ -126,7 +133,7 @@ class TargetsField(forms.Field):
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         try:
-            return self.clean(data) != (initial or [])
+            return set(self.clean(data)) != set(initial or [])
         except ValidationError:
             return True
 
@@ -139,29 +146,21 @@ NOTHING_CHOSEN = {
 
 
 def user_ids(pasted: str) -> list[str]:
-    """The ids behind usernames or ids, in their order; an unknown one is a `ValidationError`."""
+    """The ids of who is named, in their order; somebody unknown is a `ValidationError`."""
     words = list(dict.fromkeys(filter(None, SEPARATORS.split(pasted))))
-    found = _by("username", words)
-    found |= _by("pk", ids_in(word for word in words if word not in found))
+    found = ids_of(words)
     unknown = [word for word in words if word not in found]
     if unknown:
         names = ", ".join(unknown[:10]) + (", …" if len(unknown) > 10 else "")
         message = ngettext(
-            "%(count)s of these is nobody's username or id: %(names)s. Correct or remove it.",
-            "%(count)s of these are nobody's username or id: %(names)s. Correct or remove them.",
+            "%(count)s of these is nobody's username, e-mail address or id: %(names)s. Correct or"
+            " remove it.",
+            "%(count)s of these are nobody's username, e-mail address or id: %(names)s. Correct or"
+            " remove them.",
             len(unknown),
         )
         raise ValidationError(message % {"count": len(unknown), "names": names})
     return [found[word] for word in words]
-
-
-def _by(field: str, words: Sequence[str | int]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for start in range(0, len(words), CHUNK):
-        chunk = words[start : start + CHUNK]
-        users = User.objects.filter(is_active=True, **{f"{field}__in": chunk})
-        found |= {str(key): str(pk) for key, pk in users.values_list(field, "pk")}
-    return found
 
 
 def _people(ids: Iterable[str]) -> list[Target]:
@@ -173,27 +172,10 @@ def label_of(username: str, name: str) -> str:
     return f"{username} – {name}" if name else username
 
 
-class BroadcastForm(TranslatedForm):
-    targets = TargetsField(label=gettext_lazy("Who gets it"), required=False)
+class CompositionForm(TranslatedForm):
+    """What the forms of a broadcast and of a series have in common."""
 
-    class Meta:
-        model = Broadcast
-        fields = (
-            "title",
-            "content",
-            "language",
-            "translations",
-            "priority",
-            "category",
-            "reference",
-            "audience",
-            "targets",
-            "scheduled_at",
-            "expires_at",
-            "fire_and_forget",
-            "force_logoff",
-        )
-        widgets = {"content": MarkdownWidget({"rows": 14})}
+    targets = TargetsField(label=gettext_lazy("Who gets it"), required=False)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -256,6 +238,27 @@ class BroadcastForm(TranslatedForm):
             self.add_error(None, error)
         except UserServiceUnavailable as error:
             self.add_error("targets", no_answer(error))
+
+
+class BroadcastForm(VersionedForm, CompositionForm):
+    class Meta:
+        model = Broadcast
+        fields = (
+            "title",
+            "content",
+            "language",
+            "translations",
+            "priority",
+            "category",
+            "reference",
+            "audience",
+            "targets",
+            "scheduled_at",
+            "expires_at",
+            "fire_and_forget",
+            "force_logoff",
+        )
+        widgets = {"content": MarkdownWidget({"rows": 14})}
 
 
 def preview_of(content: str) -> dict[str, Any]:

@@ -14,6 +14,12 @@ from jobs.pages import Question, some_of
 LISTED = 10  # broadcasts whose reach is asked of the directory for one page
 
 
+class SeenForm(forms.Form):
+    """Which version the question was about: an answer to another one is none."""
+
+    version = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+
 class CancelForm(forms.Form):
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
@@ -40,6 +46,7 @@ def send_question(broadcast: Broadcast, *, later: bool) -> Question:
             (_("Kind"), kind_of(broadcast)),
         ],
         warning=_warning(broadcast, people, later=later),
+        form=SeenForm(initial={"version": broadcast.version}),
         submit=_("Schedule") if later else _("Send now"),
         back=page_url(broadcast),
     )

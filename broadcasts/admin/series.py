@@ -28,7 +28,7 @@ from unfold.widgets import (
 )
 
 from broadcasts import series as services
-from broadcasts.admin.compose import BroadcastForm, MarkdownWidget
+from broadcasts.admin.compose import CompositionForm, MarkdownWidget
 from broadcasts.admin.languages import name_of
 from broadcasts.admin.page import audience_of
 from broadcasts.admin.templates import choices, may_compose
@@ -69,7 +69,7 @@ class CronWidget(UnfoldAdminTextInputWidget):
         return render_to_string("admin/broadcasts/series/cron.html", {"editor": editor})
 
 
-class SeriesForm(BroadcastForm):
+class SeriesForm(CompositionForm):
     zone = forms.ChoiceField(
         label=gettext_lazy("Time zone"),
         choices=[(name, name) for name in sorted(available_timezones())],

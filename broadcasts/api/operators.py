@@ -23,6 +23,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from broadcasts import services
+from broadcasts.api.approvals import IF_MATCH, ApprovalActions, etag_of, version_seen
 from broadcasts.api.fields import (
     PRIORITIES,
     FromTemplate,
@@ -31,7 +32,15 @@ from broadcasts.api.fields import (
     TranslationsField,
 )
 from broadcasts.directory import ids_in
-from broadcasts.models import Audience, Broadcast, BroadcastQuerySet, Receipt, ReceiptStatus, Status
+from broadcasts.models import (
+    Approval,
+    Audience,
+    Broadcast,
+    BroadcastQuerySet,
+    Receipt,
+    ReceiptStatus,
+    Status,
+)
 from broadcasts.receipts import Statistics, statistics, statistics_of
 from outbox.models import Priority
 
@@ -75,6 +84,8 @@ class BroadcastSerializer(serializers.ModelSerializer[Broadcast]):
             "fire_and_forget",
             "force_logoff",
             "status",
+            "version",
+            "approval",
             "sender_name",
             "scheduled_at",
             "expires_at",
@@ -231,6 +242,7 @@ class BroadcastFilter(django_filters.FilterSet):
     status = django_filters.MultipleChoiceFilter(choices=Status.choices)
     audience = django_filters.MultipleChoiceFilter(choices=Audience.choices)
     priority = django_filters.MultipleChoiceFilter(choices=PRIORITIES, method="of_priority")
+    approval = django_filters.MultipleChoiceFilter(choices=Approval.choices)
     category = django_filters.CharFilter()
     series = django_filters.CharFilter(
         method="of_series", help_text="Those that the series with this id made."
@@ -293,7 +305,7 @@ EXAMPLE = OpenApiExample(
 
 
 @extend_schema(tags=["broadcasts"])
-class BroadcastViewSet(GenericViewSet[Broadcast]):
+class BroadcastViewSet(ApprovalActions, GenericViewSet[Broadcast]):
     queryset = Broadcast.objects.all()
     serializer_class = BroadcastDetailSerializer
     filterset_class = BroadcastFilter
@@ -320,6 +332,7 @@ class BroadcastViewSet(GenericViewSet[Broadcast]):
         "send": "broadcasts.send_broadcast",
         "destroy": "broadcasts.send_broadcast",
         "retry": "broadcasts.send_broadcast",
+        **ApprovalActions.needs,
     }
 
     @extend_schema(responses=BroadcastSerializer(many=True))
@@ -355,12 +368,16 @@ class BroadcastViewSet(GenericViewSet[Broadcast]):
         """One broadcast, with its content and its first 1,000 targets."""
         return self._shown(self._broadcast(pk))
 
-    @extend_schema(request=DraftSerializer)
+    @extend_schema(request=DraftSerializer, parameters=[IF_MATCH])
     def partial_update(self, request: Request, pk: int) -> Response:
-        """Change a draft."""
+        """Change a draft; an approval of what it said before is void.
+
+        With `If-Match`, only if it still is the version that you have seen.
+        """
         draft = self._broadcast(pk)
         fields = self._checked(DraftSerializer(draft, data=request.data, partial=True))
-        return self._shown(services.edit(draft, **fields))
+        editor, version = cast(User, request.user), version_seen(request)
+        return self._shown(services.edit(draft, editor=editor, version=version, **fields))
 
     @extend_schema(
         parameters=[
@@ -374,12 +391,16 @@ class BroadcastViewSet(GenericViewSet[Broadcast]):
         services.cancel(self._broadcast(pk), **self._checked(CancelSerializer(data=given)))
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    @extend_schema(request=SendSerializer)
+    @extend_schema(request=SendSerializer, parameters=[IF_MATCH])
     @action(detail=True, methods=["post"])
     def send(self, request: Request, pk: int) -> Response:
-        """Send a draft now, or at a moment."""
+        """Send a draft now, or at a moment.
+
+        409 `approval_needed` when a second person must approve it first; its message says why.
+        """
         fields = self._checked(SendSerializer(data=request.data))
-        return self._shown(services.send(self._broadcast(pk), fields["scheduled_at"]))
+        draft, version = self._broadcast(pk), version_seen(request)
+        return self._shown(services.send(draft, fields["scheduled_at"], version=version))
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
@@ -439,4 +460,5 @@ class BroadcastViewSet(GenericViewSet[Broadcast]):
     def _shown(self, broadcast: Broadcast, status: int = 200) -> Response:
         setattr(broadcast, "target_count", len(broadcast.targets))  # noqa: B010
         context = {"statistics": statistics_of([broadcast])}
-        return Response(BroadcastDetailSerializer(broadcast, context=context).data, status=status)
+        data = BroadcastDetailSerializer(broadcast, context=context).data
+        return Response(data, status=status, headers=etag_of(broadcast))

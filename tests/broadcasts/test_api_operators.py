@@ -24,7 +24,7 @@ from tests.factories import (
 pytestmark = pytest.mark.django_db
 
 BROADCASTS = "/api/admin/broadcasts"
-VERBS = ["view", "add", "change", "send"]
+VERBS = ["view", "add", "change", "send", "approve"]
 SOON = timedelta(hours=1)
 
 
@@ -400,6 +400,10 @@ REQUESTS = [
     ("send", "post", "/{id}/send", {}),
     ("send", "post", "/{id}/retry", {}),
     ("send", "delete", "/{id}", {}),
+    ("view", "get", "/{id}/approvals", {}),
+    ("change", "post", "/{id}/request-approval", {}),
+    ("approve", "post", "/{id}/approve", {}),
+    ("approve", "post", "/{id}/reject", {"comment": "x"}),
 ]
 
 

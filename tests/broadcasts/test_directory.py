@@ -167,7 +167,7 @@ def test_targets_have_keys_and_names() -> None:
     ProductFactory.create(slug="tea", name="Green tea")
     GroupFactory.create(name="staff")
     assert ModelDirectory().targets("PRODUCT") == [Target("tea", "Green tea")]
-    assert ModelDirectory().targets("ROLE") == [Target("staff", "staff")]
+    assert Target("staff", "staff") in ModelDirectory().targets("ROLE")
 
 
 def test_memberships_become_channels(ann: User) -> None:

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
+from pytest_django import Settings
 
 from broadcasts import services
+from broadcasts.approvals import approve, reject, request, withdraw
 from broadcasts.models import Broadcast, Receipt, Status
-from broadcasts.services import InvalidTransition, activate_due, cancel, expire, resume, send
+from broadcasts.services import InvalidTransition, activate_due, cancel, edit, expire, resume, send
 from outbox.models import Event
 from tests.factories import ActiveFactory, DraftFactory, UserFactory
 from tests.racing import race
@@ -106,3 +109,61 @@ def test_a_cancel_during_preparation_leaves_nobody_waiting(
         broadcast.refresh_from_db()
         left = Receipt.objects.filter(broadcast=broadcast).exclude(status="SUPERSEDED")
         assert (broadcast.status, left.count()) == (Status.CANCELLED, 0)
+
+
+@pytest.fixture
+def needs_approval(settings: Settings) -> None:
+    settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+
+
+@pytest.mark.usefixtures("needs_approval")
+def test_of_two_who_approve_at_once_one_is_told_of_the_other() -> None:
+    people = UserFactory.create_batch(3)
+    for _ in range(ROUNDS):
+        broadcast = request(DraftFactory.create(), people[0])
+        verbs = [partial(approve, person=person) for person in people[1:]]
+        assert winners(race(*(fresh(verb, broadcast) for verb in verbs))) == 1
+        assert broadcast.approval_steps.filter(decision="APPROVED").count() == 1
+        assert types(broadcast).count("broadcast.approval.approved") == 1
+
+
+@pytest.mark.usefixtures("needs_approval")
+def test_approving_and_rejecting_at_once_have_one_winner() -> None:
+    people = UserFactory.create_batch(3)
+    for _ in range(ROUNDS):
+        broadcast = request(DraftFactory.create(), people[0])
+        outcomes = race(
+            fresh(partial(approve, person=people[1]), broadcast),
+            fresh(partial(reject, person=people[2], comment="No"), broadcast),
+        )
+        assert winners(outcomes) == 1
+        broadcast.refresh_from_db()
+        said = broadcast.approval_steps.exclude(decision="REQUESTED").get().decision
+        assert said == broadcast.approval
+
+
+@pytest.mark.usefixtures("needs_approval")
+def test_an_approval_withdrawn_while_it_is_sent_comes_in_time_or_too_late() -> None:
+    one, other = UserFactory.create_batch(2)
+    for _ in range(ROUNDS):
+        broadcast = approve(request(DraftFactory.create(), one), other)
+        outcomes = race(fresh(send, broadcast), fresh(partial(withdraw, person=other), broadcast))
+        assert winners(outcomes) == 1
+        broadcast.refresh_from_db()
+        went_out = "broadcast.activated" in types(broadcast)
+        assert (broadcast.status == Status.ACTIVE) == went_out
+        assert (broadcast.approval == "APPROVED") == went_out
+        assert ("broadcast.approval.withdrawn" in types(broadcast)) != went_out
+
+
+@pytest.mark.usefixtures("needs_approval")
+def test_what_is_changed_while_it_is_sent_goes_out_as_it_was_approved_or_not_at_all() -> None:
+    one, other = UserFactory.create_batch(2)
+    for _ in range(ROUNDS):
+        broadcast = approve(request(DraftFactory.create(title="Approved"), one), other)
+        race(fresh(send, broadcast), fresh(partial(edit, title="Changed"), broadcast))
+        broadcast.refresh_from_db()
+        if broadcast.status == Status.ACTIVE:
+            assert (broadcast.title, broadcast.version) == ("Approved", 1)
+        else:
+            assert (broadcast.status, broadcast.title) == (Status.DRAFT, "Changed")

@@ -84,7 +84,7 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     select.value = language;
     const editor = form.querySelector("[data-translations]");
-    editor.dispatchEvent(new CustomEvent("fill", { detail: translations }));
+    editor.dispatchEvent(new CustomEvent("fill", { detail: Object.entries(translations) }));
     picker.open = false;
     document.getElementById("id_title").focus();
   }

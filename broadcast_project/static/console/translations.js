@@ -1,10 +1,15 @@
-// The blocks of a text in other languages. A "fill" event replaces them by its `detail`.
+// The blocks of a text in other languages. A "fill" event replaces them by its `detail`, pairs of
+// a language and a text.
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
   for (const editor of document.querySelectorAll("[data-translations]")) {
     const rows = editor.querySelector("[data-translations-rows]");
     const blank = editor.querySelector("template");
+
+    function changed() {
+      editor.dispatchEvent(new Event("input", { bubbles: true })); // the copy of a draft is kept
+    }
 
     function add(language = "", { title = "", content = "" } = {}) {
       const row = blank.content.cloneNode(true).firstElementChild;
@@ -25,13 +30,15 @@ document.addEventListener("DOMContentLoaded", () => {
     rows.addEventListener("click", (event) => {
       if (event.target.closest("[data-translations-remove]")) {
         event.target.closest("fieldset").remove();
+        changed();
       }
     });
     editor.addEventListener("fill", ({ detail }) => {
       rows.replaceChildren();
-      for (const [language, text] of Object.entries(detail)) {
+      for (const [language, text] of detail) {
         add(language, text);
       }
+      changed();
     });
   }
 });
