@@ -74,7 +74,8 @@ document.addEventListener("DOMContentLoaded", () => {
     editor?.dispatchEvent(new CustomEvent("fill", { detail: translations(copy) }));
     for (const element of form.elements) {
       const values = copy.fields[element.name];
-      if (element.name.startsWith("translations_") || !values || WITHOUT.has(element.name) || TYPES.has(element.type)) {
+      const isElsewhere = WITHOUT.has(element.name) || element.name.startsWith("translations_");
+      if (!values || isElsewhere || TYPES.has(element.type)) {
         continue;
       }
       if (element.type === "select-multiple") {
@@ -90,7 +91,8 @@ document.addEventListener("DOMContentLoaded", () => {
         element.checked = values.includes(element.value);
       } else {
         const value = values[0] ?? "";
-        if (element.type === "select-one" && ![...element.options].some((o) => o.value === value)) {
+        const options = [...(element.options || [])].map((option) => option.value);
+        if (value && element.type === "select-one" && !options.includes(value)) {
           element.add(new Option(value, value));
         }
         element.value = value;
