@@ -250,6 +250,7 @@ if REDIS_URL:
 # django-eventstream: its seams, filled by the stream of this project
 EVENTSTREAM_CHANNELMANAGER_CLASS = "connections.channels.ChannelManager"
 SSE_USER_CHANNELS = "broadcasts.directory.channels_of_each"
+SSE_SCREENING = "broadcasts.screening.Preferences"
 EVENTSTREAM_STORAGE_CLASS = "connections.channels.LogStorage"
 
 Q_CLUSTER: dict[str, Any] = {
