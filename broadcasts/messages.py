@@ -24,6 +24,7 @@ def message_of(broadcast: Broadcast, html: str | None = None) -> dict[str, Any]:
         "sender_name": broadcast.sender_name,
         "fire_and_forget": broadcast.fire_and_forget,
         "force_logoff": broadcast.force_logoff,
+        "mandatory": broadcast.priority == Priority.URGENT or broadcast.force_logoff,
         "activated_at": _iso(broadcast.activated_at),
         "expires_at": _iso(broadcast.expires_at),
     }

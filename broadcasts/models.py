@@ -1,7 +1,6 @@
 import uuid
 from datetime import datetime, time
 from typing import Any
-from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -11,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from broadcasts.markdown import render
-from broadcasts.quiet import EVERY_DAY, QuietHours, Window, zone_of
+from broadcasts.quiet import EVERY_DAY, ZONES, QuietHours, Window, next_moment, zone_of
 from outbox.models import Priority
 
 
@@ -487,7 +486,7 @@ class Preference(models.Model):
             errors["muted_categories"] = _("Muted categories must be a list of names.")
         if not isinstance(days, list) or not all(day in range(7) for day in days):
             errors["quiet_days"] = _("Days are numbers from 0 (Monday) to 6 (Sunday).")
-        if self.time_zone not in available_timezones():
+        if self.time_zone not in ZONES:
             errors["time_zone"] = _("There is no such time zone: use a name such as Europe/Berlin.")
         if self.email != Email.NEVER and not self.user.email:
             errors["email"] = _("Your account has no e-mail address: ask an operator to add one.")
@@ -508,6 +507,12 @@ class Preference(models.Model):
         window = hours.next(at)
         start = max(window.start, self.released_to or window.start)
         return Window(start, window.end) if start <= at else None
+
+    def next_email(self, after: datetime) -> datetime | None:
+        """When the next daily one is due."""
+        if self.email != Email.DAILY:
+            return None
+        return next_moment(self.email_at, zone_of(self.time_zone), after)
 
     def shown(self, broadcasts: models.QuerySet[Any], held: Window | None) -> models.QuerySet[Any]:
         """Of these broadcasts, those that the person is to see, while others are held."""

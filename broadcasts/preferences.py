@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 
 from broadcasts.directory import channels_of
 from broadcasts.models import Broadcast, Email, Preference, Status
-from broadcasts.quiet import Window, next_moment, zone_of
+from broadcasts.quiet import Window
 from connections.screening import RELEASE
 from connections.services import disconnect_people
 from jobs import clock
@@ -131,7 +131,4 @@ def _release(held: Window, people: Iterable[int]) -> Event:
 def _plan_email(preference: Preference, before: Preference, now: datetime) -> None:
     if before.email == Email.NEVER:
         preference.mailed_to = now  # what was there before is not mailed
-    preference.email_due_at = None
-    if preference.email == Email.DAILY:
-        zone = zone_of(preference.time_zone)
-        preference.email_due_at = next_moment(preference.email_at, zone, now)
+    preference.email_due_at = preference.next_email(now)

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 EVERY_DAY = frozenset(range(7))  # Monday is 0
 DAY = timedelta(days=1)
+ZONES = frozenset(available_timezones())
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from datetime import datetime
 
 from django.db.models.functions import Now
 
+from broadcasts.digests import count_waiting, mail_unread
 from broadcasts.models import Broadcast, Preference, Status
 from broadcasts.preferences import CHUNK, release_due
 from broadcasts.services import BROADCASTS, activate_due, expire_overdue, resume
 from jobs import clock
-from jobs.registry import Standing, periodic, worker
+from jobs.registry import Outcome, Standing, periodic, worker
 
 LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
 
@@ -112,3 +113,9 @@ def process_scheduled_broadcasts() -> int:
 def process_expired_broadcasts() -> int:
     """End what is past its expiry and was missed."""
     return expire_overdue()
+
+
+@periodic("BROADCAST_DIGEST", every="60s", at_least="30s", backlog=count_waiting)
+def mail_unread_broadcasts() -> Outcome:
+    """Mail what stayed unread to those who asked for it."""
+    return mail_unread()

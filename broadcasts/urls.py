@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 
 from broadcasts.api import readers
 from broadcasts.api.operators import BroadcastViewSet
+from broadcasts.api.preferences import Preferences
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("broadcasts", BroadcastViewSet, basename="broadcast")
@@ -14,4 +15,5 @@ urlpatterns = [
     path("user/messages/read-all", readers.ReadAll.as_view(), name="messages-read-all"),
     path("user/messages/ack-visibility", readers.AckVisibility.as_view(), name="messages-seen"),
     path("user/messages/dismiss", readers.Dismiss.as_view(), name="messages-dismiss"),
+    path("user/preferences", Preferences.as_view(), name="user-preferences"),
 ]

@@ -89,7 +89,7 @@ def _screened_by(data: dict[str, Any]) -> dict[str, Any]:
     activated_at = data.get("activated_at")
     return {
         "category": data.get("category", ""),
-        "mandatory": data.get("priority") == "URGENT" or data.get("force_logoff", False),
+        "mandatory": bool(data.get("mandatory")),
         "activated_at": datetime.fromisoformat(activated_at) if activated_at else None,
     }
 

@@ -81,7 +81,7 @@ class World:
         number = len(self.records) + 1
         data = {
             "broadcast_id": number,
-            "priority": priority,
+            "mandatory": priority == "URGENT",
             "category": category,
             "activated_at": self.now.isoformat(),
         }
@@ -105,7 +105,7 @@ class World:
             for record in self.records
             if record.type == "broadcast.activated"
             and since <= datetime.fromisoformat(record.value["data"]["activated_at"]) < until
-            and record.value["data"]["priority"] != "URGENT"
+            and record.value["data"]["mandatory"] is False
         ]
 
     def connect(self) -> None:
@@ -305,7 +305,7 @@ def test_what_is_released_is_encoded_once_for_all_streams(monkeypatch: pytest.Mo
         assert same[0] is same[1]
 
 
-def test_an_urgent_message_and_a_sign_out_pass_and_say_so() -> None:
+def test_what_is_mandatory_passes() -> None:
     def frame(**data: Any) -> Frame:
         activated = {"broadcast_id": 1, "activated_at": START.isoformat(), "category": "chatter"}
         record = Record(
@@ -315,7 +315,6 @@ def test_an_urgent_message_and_a_sign_out_pass_and_say_so() -> None:
         return frame_of(record)
 
     screen = Nights()
-    assert screen.keeps_back(frame(priority="HIGH"))
-    assert not screen.keeps_back(frame(priority="URGENT"))
-    assert not screen.keeps_back(frame(priority="LOW", force_logoff=True))
+    assert screen.keeps_back(frame(mandatory=False))
+    assert not screen.keeps_back(frame(mandatory=True))
     assert not screen.keeps_back(Frame(encode("HEARTBEAT", {})))
