@@ -18,15 +18,15 @@ from django.core import signing
 from django.core.mail import BadHeaderError, EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db.models import (
+    Case,
     DateTimeField,
-    DurationField,
     Exists,
-    ExpressionWrapper,
     F,
     OuterRef,
     Q,
     QuerySet,
     Value,
+    When,
 )
 from django.template.loader import render_to_string
 from django.urls import reverse
@@ -35,7 +35,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from broadcasts.directory import UserServiceUnavailable, channels_of
-from broadcasts.models import Broadcast, Digest, DigestEntry, DigestStatus, Email, Preference
+from broadcasts.models import Broadcast, Delay, Digest, DigestEntry, DigestStatus, Email, Preference
 from broadcasts.quiet import zone_of
 from jobs import clock
 from jobs.leases import Fenced, fenced
@@ -86,8 +86,8 @@ def mail_unread() -> Outcome:
 def waiting(now: datetime) -> QuerySet[Any]:
     """Whose unread messages are to be looked at: their hour has come, or a message has waited for
     as long as they said."""
-    minutes = F("email_after") * Value(timedelta(minutes=1), DurationField())
-    ready = ExpressionWrapper(Value(now, DateTimeField()) - minutes, DateTimeField())
+    cases = [When(email_after=m, then=Value(now - timedelta(minutes=m))) for m in Delay]
+    ready = Case(*cases, output_field=DateTimeField())
     fresh = Broadcast.objects.visible(now).filter(
         activated_at__gt=OuterRef("mailed_to"), activated_at__lte=OuterRef("ready")
     )
@@ -133,7 +133,7 @@ def collect(preference: Preference, now: datetime) -> Digest | None:
         pks = list(unread.exclude(pk__in=known).values_list("pk", flat=True))
         if not pks:
             return None
-        digest = Digest.objects.create(user_id=preference.pk, next_attempt_at=now)
+        digest = Digest.objects.create(user_id=preference.pk, created_at=now, next_attempt_at=now)
         DigestEntry.objects.bulk_create(
             DigestEntry(digest=digest, user_id=preference.pk, broadcast_id=pk) for pk in pks
         )

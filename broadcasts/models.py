@@ -396,6 +396,16 @@ class Email(models.TextChoices):
     DAILY = "DAILY", _("Once a day")
 
 
+class Delay(models.IntegerChoices):
+    """Minutes for which a message is unread before it is mailed."""
+
+    SHORT = 5, _("5 minutes")
+    QUARTER = 15, _("15 minutes")
+    HOUR = 60, _("an hour")
+    HOURS = 240, _("4 hours")
+    DAY = 1_440, _("a day")
+
+
 class PreferenceQuerySet(models.QuerySet["Preference"]):
     def ending(self, at: datetime) -> "PreferenceQuerySet":
         """Those whose quiet hours are over, and what they held is not yet released."""
@@ -428,7 +438,9 @@ class Preference(models.Model):
     )
     time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
     email = models.CharField(_("e-mail"), max_length=10, choices=Email.choices, default=Email.NEVER)
-    email_after = models.PositiveSmallIntegerField(_("unread for (minutes)"), default=60)
+    email_after = models.PositiveSmallIntegerField(
+        _("unread for"), choices=Delay.choices, default=Delay.HOUR
+    )
     email_at = models.TimeField(_("daily at"), default=time(8))
 
     # Up to this moment nothing is held any more; null for who never had quiet hours.
@@ -456,11 +468,6 @@ class Preference(models.Model):
                 condition=models.Q(quiet_start=None) | ~models.Q(quiet_start=models.F("quiet_end")),
                 name="broadcasts_quiet_has_length",
                 violation_error_message=_("Quiet hours must end at another time than they start."),
-            ),
-            models.CheckConstraint(
-                condition=models.Q(email_after__range=(1, 10_080)),
-                name="broadcasts_email_after_a_while",
-                violation_error_message=_("Choose 1 to 10,080 minutes (a week)."),
             ),
         ]
         indexes = [

@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
 from broadcasts.digests import InvalidUnsubscription, person_of
-from broadcasts.models import Email, Preference
+from broadcasts.models import Delay, Email, Preference
 from broadcasts.preferences import categories_of, prefer, preference_of, stop_email
 from broadcasts.quiet import ZONES, zone_of
 from broadcasts.views import content_security_policy
@@ -54,8 +54,8 @@ class PreferencesForm(forms.Form):
     email = forms.ChoiceField(
         choices=Email.choices, widget=forms.RadioSelect, label=gettext_lazy("E-mail me")
     )
-    email_after = forms.IntegerField(
-        min_value=1, max_value=10_080, label=gettext_lazy("Minutes unread")
+    email_after = forms.TypedChoiceField(
+        coerce=int, choices=Delay.choices, label=gettext_lazy("Unread for")
     )
     email_at = forms.TimeField(widget=Clock, label=gettext_lazy("Every day at"))
 

@@ -115,7 +115,7 @@ def process_expired_broadcasts() -> int:
     return expire_overdue()
 
 
-@periodic("BROADCAST_DIGEST", every="60s", at_least="30s", backlog=count_waiting)
+@periodic("BROADCAST_DIGEST", every="60s", at_most="2m", backlog=count_waiting)
 def mail_unread_broadcasts() -> Outcome:
     """Mail what stayed unread to those who asked for it."""
     return mail_unread()

@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from broadcasts.models import Email, Preference
+from broadcasts.models import Delay, Email, Preference
 from broadcasts.preferences import categories_of, prefer, preference_of
 from connections.authentication import OWN
 from jobs import clock
@@ -50,9 +50,8 @@ class PreferencesSerializer(serializers.Serializer[Preference]):
         max_length=64, default=DEFAULTS.time_zone, help_text="IANA name, such as Europe/Berlin."
     )
     email = serializers.ChoiceField(choices=Email.choices, default=Email.NEVER)
-    email_after = serializers.IntegerField(
-        min_value=1,
-        max_value=10_080,
+    email_after = serializers.ChoiceField(
+        choices=Delay.choices,
         default=DEFAULTS.email_after,
         help_text="With DELAYED: minutes for which a message was unread.",
     )

@@ -133,7 +133,7 @@ def test_choices_are_the_categories_of_what_one_was_sent(reader: User) -> None:
         ({"quiet_days": [7]}, "quiet_days"),
         ({"muted_categories": "news"}, "muted_categories"),
         ({"email": "DAILY"}, "email"),  # there is no address
-        ({"email_after": 0}, "__all__"),
+        ({"email_after": 7}, "email_after"),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_leaves_nothing(
