@@ -23,6 +23,7 @@ User.objects.filter(username="reader").update(email="reader@example.org")
 """
 AROUND_NOW = """
 from datetime import timedelta
+from zoneinfo import ZoneInfo
 from django.utils import timezone
 wall = timezone.now().astimezone(ZoneInfo("Pacific/Auckland"))
 print((wall - timedelta(hours=1)).strftime("%H:%M"), (wall + timedelta(hours=9)).strftime("%H:%M"))
