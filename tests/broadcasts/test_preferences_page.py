@@ -81,6 +81,7 @@ def test_what_was_held_appears_at_the_end_in_every_tab_and_urgent_at_once(page: 
     start, end = page.site.code(AROUND_NOW).split()
     choose(page, "quiet_start", start)
     choose(page, "quiet_end", end)
+    choose(page, "time_zone", "Pacific/Auckland")
     page.script("document.querySelector('[name=muted_categories]').click()")
     save(page)
     assert page.texts(".now")[0].startswith("It is quiet now, until ")
