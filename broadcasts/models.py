@@ -407,6 +407,10 @@ class Delay(models.IntegerChoices):
 
 
 class PreferenceQuerySet(models.QuerySet["Preference"]):
+    def of(self, user_id: int) -> "Preference | None":
+        """Asked with every inbox: nothing but the row."""
+        return next(iter(self.filter(pk=user_id)), None)
+
     def ending(self, at: datetime) -> "PreferenceQuerySet":
         """Those whose quiet hours are over, and what they held is not yet released."""
         return self.filter(quiet_ends_at__lte=at).order_by("quiet_ends_at", "pk")
@@ -456,7 +460,6 @@ class Preference(models.Model):
     class Meta:
         verbose_name = _("preference")
         verbose_name_plural = _("preferences")
-        ordering = ["user__username"]
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(quiet_start=None, quiet_end=None)

@@ -29,13 +29,12 @@ CHUNK = 1_000  # people a release
 
 def preference_of(user: AbstractUser) -> Preference:
     """Theirs, or one of someone who prefers nothing, not saved."""
-    return Preference.objects.filter(pk=user.pk).first() or Preference(user=cast(User, user))
+    return Preference.objects.of(user.pk) or Preference(user=cast(User, user))
 
 
 def shown_to(user_id: int, broadcasts: QuerySet[Any]) -> QuerySet[Any]:
     """Of these broadcasts, what the preferences of a person let them see now: one query."""
-    preference = Preference.objects.filter(pk=user_id).first()
-    if preference is None:
+    if (preference := Preference.objects.of(user_id)) is None:
         return broadcasts
     held = preference.held(clock.now()) if preference.quiet_hours else None
     return preference.shown(broadcasts, held)
@@ -83,10 +82,11 @@ def release_due() -> int:
 
     Processes share the work: what another holds locked is passed over.
     """
-    now = clock.now()
+    due = Preference.objects.ending(clock.now())
+    if not due.exists():
+        return 0  # on SQLite a transaction would lock out all who write
     with transaction.atomic():
-        due = Preference.objects.ending(now).select_for_update(skip_locked=True)
-        over = list(due[:CHUNK])
+        over = list(due.select_for_update(skip_locked=True)[:CHUNK])
         held: defaultdict[Window, list[int]] = defaultdict(list)
         for preference in over:
             if window := _held_by(preference):
@@ -94,9 +94,8 @@ def release_due() -> int:
             assert preference.quiet_ends_at
             preference.released_to = preference.quiet_ends_at
             preference.quiet_ends_at = _next_end(preference, preference.released_to)
-        if over:
-            Preference.objects.bulk_update(over, ["released_to", "quiet_ends_at"])
-            emit_all([_release(window, people) for window, people in held.items()])
+        Preference.objects.bulk_update(over, ["released_to", "quiet_ends_at"])
+        emit_all([_release(window, people) for window, people in held.items()])
     return len(over)
 
 

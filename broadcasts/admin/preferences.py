@@ -24,6 +24,7 @@ class PreferenceAdmin(ReadOnlyAdmin):
     list_filter = (("email", ChoicesCheckboxFilter),)
     search_fields = ("user__username",)
     list_select_related = ("user",)
+    ordering = ("user__username",)
     list_per_page = 50
 
     @display(description=_("quiet hours"))

@@ -16,7 +16,7 @@ from tests.factories import ActiveFactory, UserFactory
 pytestmark = pytest.mark.django_db
 
 URL = "/api/user/preferences"
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "muted_categories": [],
     "quiet_start": None,
     "quiet_end": None,

@@ -82,7 +82,7 @@ def arrived(client: Client, broadcast: int) -> bool:
     return broadcast in messages(client)
 
 
-EVENING = [{}, {"category": "canteen"}, {"priority": 40}]
+EVENING: list[dict[str, Any]] = [{}, {"category": "canteen"}, {"priority": 40}]
 URGENT = {"priority": 40, "category": "canteen"}
 
 

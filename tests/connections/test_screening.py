@@ -45,7 +45,7 @@ class World:
     def __init__(self, ring_size: int) -> None:
         self.hub = Hub("a")
         self.hub.ring.size = ring_size
-        self.hub.in_database = self.in_database  # type: ignore[method-assign]
+        self.hub.in_database = self.in_database  # type: ignore[assignment, method-assign]
         self.records: list[Record] = []
         self.hours = 0
         self.released_to = START
@@ -241,7 +241,12 @@ def test_what_was_held_comes_at_the_end_although_the_client_has_a_later_id(
 def test_more_than_the_buffer_takes_is_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[bytes] = []
     read = World.read
-    monkeypatch.setattr(World, "read", lambda self, body: (written.append(body), read(self, body)))
+
+    def note(self: World, body: bytes) -> None:
+        written.append(body)
+        read(self, body)
+
+    monkeypatch.setattr(World, "read", note)
     world = live([*["NORMAL"] * 10, "URGENT", "read", "yield"], monkeypatch, buffer=500)
     assert [number for number, _ in world.got] == [11]
     assert b"event: RESET\nid: 12\n" in b"".join(written)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from typing import Any
 
 
 class Session(socketserver.StreamRequestHandler):
@@ -38,8 +37,8 @@ class Session(socketserver.StreamRequestHandler):
         lines = []
         while (line := self.rfile.readline()) not in (b".\r\n", b""):
             lines.append(line.removeprefix(b"."))
-        message = message_from_bytes(b"".join(lines), policy=policy.default)
-        return self.server.take(message)
+        self.server.messages.append(message_from_bytes(b"".join(lines), policy=policy.default))
+        return self.server.then()
 
 
 class Smtp(socketserver.ThreadingTCPServer):
@@ -51,16 +50,12 @@ class Smtp(socketserver.ThreadingTCPServer):
         self.messages: list[EmailMessage] = []
         self.says: dict[str, str] = {}
         """What it answers to recipients that it does not take."""
-        self.then: Callable[[], Any] = lambda: "250 taken"
+        self.then: Callable[[], str | None] = lambda: "250 taken"
         """What it answers to a message, or None to hang up."""
 
     @property
     def port(self) -> int:
         return int(self.server_address[1])
-
-    def take(self, message: EmailMessage) -> Any:
-        self.messages.append(message)
-        return self.then()
 
 
 @contextmanager
