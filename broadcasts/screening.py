@@ -16,6 +16,7 @@ from connections.wire import Frame, held_frame
 from jobs import clock
 from outbox.models import Priority
 
+MOST = 500  # broadcasts that one release writes again; of more, the inbox is asked
 EARLIER = datetime.min.replace(tzinfo=UTC)  # than any message
 
 
@@ -46,12 +47,16 @@ class Preferences(screening.Screening):
         chosen = chosen.exclude(muted_categories=[], released_to=None)
         return {preference.pk: Screen(preference) for preference in chosen}
 
-    def held(self, user_ids: Collection[int], since: datetime, until: datetime) -> list[Held]:
+    def held(
+        self, user_ids: Collection[int], since: datetime, until: datetime
+    ) -> list[Held] | None:
         visible = Broadcast.objects.visible(clock.now()).defer("targets", "last_error")
         quiet = visible.filter(
             activated_at__gte=since, activated_at__lt=until, priority__lt=Priority.URGENT
         )
-        broadcasts = list(quiet.order_by("activated_at", "pk"))
+        broadcasts = list(quiet.order_by("activated_at", "pk")[: MOST + 1])
+        if len(broadcasts) > MOST:
+            return None
         pks = [broadcast.pk for broadcast in broadcasts]
         channels, without = _addresses(pks), defaultdict(set)
         for pk, user_id, audience, is_done in _receipts(user_ids, pks):

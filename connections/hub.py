@@ -46,7 +46,7 @@ STRETCH = 500  # events that are replayed at a time
 FLUSH = 0.25  # seconds between batches of receipts and of ended connections
 SHUTDOWN_GRACE = 3.0  # seconds for the last frames to leave
 AGAIN = 1.0  # seconds until a database that is away is asked again
-RELEASES = 100  # recent ones of which is kept what they released
+RELEASES = 20  # recent ones of which is kept what they released
 
 
 def database_task(function: Callable[P, T]) -> Callable[P, T]:
@@ -172,7 +172,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
                 self.deliveries[frame.data["broadcast_id"]].add(stream.user_id)
 
     def ask_held(self, release: Frame) -> "asyncio.Task[list[Held] | None]":
-        """What it releases, asked once for all streams; its result is None when nobody knows."""
+        """What it releases, asked once for all; None when that is too much, or nobody knows."""
         if release.position not in self.held:
             self.held[release.position] = asyncio.create_task(self._find_held(release))
             for position in list(self.held)[:-RELEASES]:

@@ -59,9 +59,11 @@ class Screening(ABC):
         """Of those who prefer anything, in one query. A screen belongs to one stream."""
 
     @abstractmethod
-    def held(self, user_ids: Collection[int], since: datetime, until: datetime) -> list[Held]:
+    def held(
+        self, user_ids: Collection[int], since: datetime, until: datetime
+    ) -> list[Held] | None:
         """What may be released to some of these people, in its order, in a fixed number of
-        queries. Whom of them each is for, its channels say."""
+        queries. Whom of them each is for, its channels say. None when it is too much."""
 
 
 @cache
@@ -76,7 +78,7 @@ def until(release: Frame) -> datetime:
     return datetime.fromisoformat(release.data["until"])
 
 
-def held_by(release: Frame) -> list[Held]:
+def held_by(release: Frame) -> list[Held] | None:
     """What the release is about, for all whom it addresses."""
     assert release.data is not None
     people = [int(channel.removeprefix("user-")) for channel in release.channels]

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from broadcasts import screening
 from broadcasts.models import Preference
 from broadcasts.preferences import categories_of, prefer, release_due
 from broadcasts.receipts import NotInInbox, inbox_of, mark_all_read, mark_read
@@ -256,6 +257,16 @@ def test_who_prefers_nothing_has_no_screen(reader: User) -> None:
     assert Preferences().screens_of([reader.pk, UserFactory.create().pk]) == {}
 
 
+def test_of_too_much_the_inbox_is_asked(
+    reader: User, travel: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screening, "MOST", 2)
+    ActiveFactory.create_batch(2)
+    assert len(Preferences().held([reader.pk], EVENING, MIDNIGHT) or []) == 2
+    ActiveFactory.create()
+    assert Preferences().held([reader.pk], EVENING, MIDNIGHT) is None
+
+
 def test_what_is_released_is_found_in_three_queries_for_all(
     travel: time_machine.Traveller,
 ) -> None:
@@ -271,7 +282,7 @@ def test_what_is_released_is_found_in_three_queries_for_all(
     travel.move_to(SEVEN)
     ActiveFactory.create(title="Later")
     with CaptureQueriesContext(connection) as queries:
-        held = Preferences().held([p.pk for p in people[:2]], EVENING, SEVEN)
+        held = Preferences().held([p.pk for p in people[:2]], EVENING, SEVEN) or []
     clocks = 1 if connection.vendor == "postgresql" else 0
     assert len(queries) == 3 + clocks
     assert [h.frame.data["broadcast_id"] for h in held if h.frame.data] == [
