@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 
 from django.db.models import Q
+from django.db.models.functions import Now
 
 from broadcasts.contents import rendered
 from broadcasts.messages import message_of
@@ -13,7 +14,6 @@ from broadcasts.quiet import Window
 from connections import screening
 from connections.screening import Held
 from connections.wire import Frame, held_frame
-from jobs import clock
 from outbox.models import Priority
 
 MOST = 500  # broadcasts that one release writes again; of more, the inbox is asked
@@ -50,7 +50,7 @@ class Preferences(screening.Screening):
     def held(
         self, user_ids: Collection[int], since: datetime, until: datetime
     ) -> list[Held] | None:
-        visible = Broadcast.objects.visible(clock.now()).defer("targets", "last_error")
+        visible = Broadcast.objects.visible(Now()).defer("targets", "last_error")
         quiet = visible.filter(
             activated_at__gte=since, activated_at__lt=until, priority__lt=Priority.URGENT
         )
