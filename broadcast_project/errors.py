@@ -18,6 +18,7 @@ from rest_framework.views import set_rollback
 from broadcasts.directory import UserServiceUnavailable
 from broadcasts.receipts import NotInInbox
 from broadcasts.services import InvalidTransition
+from deliveries import services as deliveries
 from jobs.execution import JobBusy
 from outbox.deadletters import NotRedrivable
 
@@ -65,7 +66,7 @@ def problem_of(error: Exception) -> Problem | None:
             return _of_drf(drf.PermissionDenied())
         case django.RequestDataTooBig():
             return Problem(413, "too_large", _("The body is too large. Send less at once."))
-        case InvalidTransition():
+        case InvalidTransition() | deliveries.InvalidTransition():
             return Problem(409, "invalid_transition", str(error))
         case JobBusy():
             return Problem(503, "busy", str(error), headers=RETRY_AFTER)

@@ -17,15 +17,14 @@ class Priority(models.IntegerChoices):
 
 class EventQuerySet(models.QuerySet["Event"]):
     def pending(self) -> "EventQuerySet":
-        """Not known to be published: also what a relay has given a position and not yet marked.
+        """Not known to be published: what waits for a position, or for its mark."""
+        # No priority is below 0; but SQLite looks up no side of an OR that compares nothing.
+        waiting = models.Q(position=None, parked_at=None, priority__gte=0)
+        return self.filter(waiting | _unmarked())
 
-        The latter are the last positions there are, so that no index has to know of the mark.
-        """
-        marked = Event.objects.published().order_by("-position")
-        last = marked.values_list("position", flat=True).first() or 0
-        return self.filter(
-            models.Q(position=None) | models.Q(position__gt=last), published_at=None, parked_at=None
-        )
+    def unmarked(self) -> "EventQuerySet":
+        """Given a position by a relay, and not yet marked as published."""
+        return self.filter(_unmarked())
 
     def published(self) -> "EventQuerySet":
         return self.filter(position__isnull=False, published_at__isnull=False)
@@ -55,6 +54,13 @@ class EventQuerySet(models.QuerySet["Event"]):
         )
 
 
+def _unmarked() -> models.Q:
+    """Costs a query. These are the last positions, so that no index has to know of the mark."""
+    marked = Event.objects.published().order_by("-position")
+    last = marked.values_list("position", flat=True).first() or 0
+    return models.Q(position__gt=last, published_at=None)
+
+
 class Event(models.Model):
     """What happened, written in the transaction in which it happened; published by the relay."""
 
@@ -65,6 +71,8 @@ class Event(models.Model):
     key = models.CharField(_("key"), max_length=200)
     data = models.JSONField(_("data"))
     channels = models.JSONField(_("channels"), default=list, blank=True)
+    part = models.PositiveIntegerField(_("part"), default=0, db_default=0)
+    """Of one fact told in several events, because an event holds only so many channels."""
     priority = models.PositiveSmallIntegerField(
         _("priority"), choices=Priority.choices, default=Priority.NORMAL
     )
@@ -116,8 +124,12 @@ class Event(models.Model):
         return self.topic, self.key
 
     def envelope(self) -> dict[str, Any]:
-        """CloudEvents 1.0 in its JSON format; the extension `sequence` is the position."""
-        return {
+        """CloudEvents 1.0 in its JSON format; the extension `sequence` is the position.
+
+        The extension `part` stands in those that say again, to others, what the first one said.
+        """
+        part = {"part": str(self.part)} if self.part else {}
+        return part | {
             "specversion": "1.0",
             "id": str(self.event_id),
             "source": settings.EVENT_SOURCE,

@@ -290,7 +290,7 @@ export class BroadcastClient extends EventTarget {
   }
 
   #obey(type, data) {
-    if (type === "CONNECTED") this.#heartbeat = (data.heartbeat ?? 30) * 1_000;
+    if (type === "CONNECTED" && data.heartbeat) this.#heartbeat = data.heartbeat * 1_000;
     if (type === "MESSAGE" && data.force_logoff) this.close("signed_out", { message: data });
     if (type === "CONNECTION_LIMIT_REACHED") this.close("limited");
     if (type === "DISCONNECTED" && !data.reconnect) this.close("ended", { reason: data.reason });
