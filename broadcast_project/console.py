@@ -78,6 +78,8 @@ SIDEBAR = [
         _("People"),
         [
             ("auth.user", _("Users"), "person"),
+            ("broadcasts.preference", _("Preferences"), "bedtime"),
+            ("broadcasts.digest", _("Digests"), "mail"),
             ("auth.group", _("Groups"), "group"),
         ],
     ),

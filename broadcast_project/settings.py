@@ -56,6 +56,12 @@ DIRECTORY_URL: str = env.str("DIRECTORY_URL", "")
 DIRECTORY_TOKEN: str = env.str("DIRECTORY_TOKEN", "")
 DIRECTORY_TIMEOUT: float = env.float("DIRECTORY_TIMEOUT", 5.0)
 
+# E-mail
+EMAIL: dict[str, Any] = env.dj_email_url("EMAIL_URL", "console:" if DEBUG else "smtp://localhost")
+EMAIL_TIMEOUT: int = env.int("EMAIL_TIMEOUT", 10)
+DEFAULT_FROM_EMAIL: str = env.str("DEFAULT_FROM_EMAIL", "broadcast@localhost")
+SITE_URL: str = env.str("SITE_URL", "http://localhost:8000")
+
 # Outbox and event log
 KAFKA_BOOTSTRAP_SERVERS: str = env.str("KAFKA_BOOTSTRAP_SERVERS", "")
 KAFKA_SECURITY_PROTOCOL: str = env.str(
@@ -169,6 +175,15 @@ else:
         "options": "-c idle_in_transaction_session_timeout=60s",
     } | DATABASES["default"].get("OPTIONS", {})
 
+EMAIL_BACKEND: str = EMAIL["EMAIL_BACKEND"]
+EMAIL_FILE_PATH: str = EMAIL["EMAIL_FILE_PATH"]
+EMAIL_HOST: str = EMAIL["EMAIL_HOST"]
+EMAIL_PORT: int = EMAIL["EMAIL_PORT"]
+EMAIL_HOST_USER: str = EMAIL["EMAIL_HOST_USER"] or ""
+EMAIL_HOST_PASSWORD: str = EMAIL["EMAIL_HOST_PASSWORD"] or ""
+EMAIL_USE_TLS: bool = EMAIL["EMAIL_USE_TLS"]
+EMAIL_USE_SSL: bool = EMAIL["EMAIL_USE_SSL"]
+
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 ROOT_URLCONF = "broadcast_project.urls"
 ASGI_APPLICATION = "broadcast_project.asgi.application"
@@ -275,6 +290,7 @@ if REDIS_URL:
 # django-eventstream: its seams, filled by the stream of this project
 EVENTSTREAM_CHANNELMANAGER_CLASS = "connections.channels.ChannelManager"
 SSE_USER_CHANNELS = "broadcasts.directory.channels_of_each"
+SSE_SCREENING = "broadcasts.screening.Preferences"
 EVENTSTREAM_STORAGE_CLASS = "connections.channels.LogStorage"
 
 Q_CLUSTER: dict[str, Any] = {

@@ -5,12 +5,14 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from broadcast_project import errors
 from broadcast_project.metrics import metrics
-from broadcasts import views
+from broadcasts import preference_views, views
 
 urlpatterns = [
     path("", views.inbox, name="inbox"),
     path("login", views.SignIn.as_view(), name="login"),
     path("logout", LogoutView.as_view(), name="logout"),
+    path("preferences", preference_views.preferences, name="preferences"),
+    path("unsubscribe/<str:token>", preference_views.unsubscribe, name="unsubscribe"),
     path("metrics", metrics, name="metrics"),
     path("admin/", admin.site.urls),
     path("api/", include("broadcasts.urls")),

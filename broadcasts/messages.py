@@ -1,5 +1,6 @@
 """A broadcast as its readers get it: in the stream and in the inbox alike."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,15 +10,19 @@ from broadcasts.models import Broadcast
 from outbox.models import Priority
 
 
-def message_of(broadcast: Broadcast) -> dict[str, Any]:
-    """For the stream: in all its languages, since the same bytes go to every reader."""
+def message_of(broadcast: Broadcast, html: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """For the stream: in all its languages, since the same bytes go to every reader.
+
+    `html` has what its contents were rendered to, if that is known.
+    """
     texts = broadcast.texts
+    html = html or {text.content: render(text.content) for text in texts.values()}
     translations = {
-        language: {"title": text.title, "content": text.content, "html": render(text.content)}
+        language: {"title": text.title, "content": text.content, "html": html[text.content]}
         for language, text in texts.items()
         if language != broadcast.language
     }
-    message = message_in(broadcast, texts[broadcast.language], broadcast.html)
+    message = message_in(broadcast, texts[broadcast.language], html[broadcast.content])
     return message | {"translations": translations}
 
 
@@ -39,6 +44,7 @@ def message_in(broadcast: Broadcast, text: Text, html: str) -> dict[str, Any]:
         "sender_name": broadcast.sender_name,
         "fire_and_forget": broadcast.fire_and_forget,
         "force_logoff": broadcast.force_logoff,
+        "mandatory": broadcast.priority == Priority.URGENT or broadcast.force_logoff,
         "activated_at": _iso(broadcast.activated_at),
         "expires_at": _iso(broadcast.expires_at),
     }

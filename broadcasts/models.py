@@ -1,5 +1,5 @@
 import uuid
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 from django.conf import settings
@@ -9,7 +9,8 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from broadcasts.languages import Translated
+from broadcasts.languages import LONGEST_TAG, Translated
+from broadcasts.quiet import EVERY_DAY, ZONES, QuietHours, Window, next_moment, zone_of
 from outbox.models import Priority
 
 
@@ -498,6 +499,214 @@ class Receipt(models.Model):
         return f"{self.broadcast_id} → {self.user_id}"
 
 
+class Email(models.TextChoices):
+    NEVER = "NEVER", _("Never")
+    DELAYED = "DELAYED", _("When a message has been unread for a while")
+    DAILY = "DAILY", _("Once a day")
+
+
+class Delay(models.IntegerChoices):
+    """Minutes for which a message is unread before it is mailed."""
+
+    SHORT = 5, _("5 minutes")
+    QUARTER = 15, _("15 minutes")
+    HOUR = 60, _("an hour")
+    HOURS = 240, _("4 hours")
+    DAY = 1_440, _("a day")
+
+
+class PreferenceQuerySet(models.QuerySet["Preference"]):
+    def of(self, user_id: int) -> "Preference | None":
+        """Asked with every inbox: nothing but the row."""
+        return next(iter(self.filter(pk=user_id)), None)
+
+    def ending(self, at: datetime) -> "PreferenceQuerySet":
+        """Those whose quiet hours are over, and what they held is not yet released."""
+        return self.filter(quiet_ends_at__lte=at).order_by("quiet_ends_at", "pk")
+
+    def mailed(self) -> "PreferenceQuerySet":
+        """Those who want e-mail, and can be sent any."""
+        wanted = self.exclude(email=Email.NEVER)
+        return wanted.filter(user__is_active=True).exclude(user__email="")
+
+
+class Preference(models.Model):
+    """What a person does not want to be told, or not now; URGENT comes all the same."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="preference",
+    )
+    muted_categories = models.JSONField(_("muted categories"), default=list, blank=True)
+    quiet_start = models.TimeField(_("quiet from"), null=True, blank=True)
+    quiet_end = models.TimeField(_("quiet until"), null=True, blank=True)
+    quiet_days = models.JSONField(
+        _("quiet on"),
+        default=list,
+        blank=True,
+        help_text=_("The days on which they begin, Monday is 0; empty means every day."),
+    )
+    time_zone = models.CharField(_("time zone"), max_length=64, default="UTC")
+    language = models.CharField(_("language"), max_length=LONGEST_TAG, blank=True)
+    email = models.CharField(_("e-mail"), max_length=10, choices=Email.choices, default=Email.NEVER)
+    email_after = models.PositiveSmallIntegerField(
+        _("unread for"), choices=Delay.choices, default=Delay.HOUR
+    )
+    email_at = models.TimeField(_("daily at"), default=time(8))
+
+    # Up to this moment nothing is held any more; null for who never had quiet hours.
+    released_to = models.DateTimeField(_("released up to"), null=True, editable=False)
+    quiet_ends_at = models.DateTimeField(_("next end of quiet"), null=True, editable=False)
+    # What was activated up to this moment was looked at for e-mails.
+    mailed_to = models.DateTimeField(_("mailed up to"), null=True, editable=False)
+    email_due_at = models.DateTimeField(_("next daily e-mail"), null=True, editable=False)
+    updated_at = models.DateTimeField(_("updated"), auto_now=True)
+
+    objects = PreferenceQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("preference")
+        verbose_name_plural = _("preferences")
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(quiet_start=None, quiet_end=None)
+                | models.Q(quiet_start__isnull=False, quiet_end__isnull=False),
+                name="broadcasts_quiet_has_both_ends",
+                violation_error_message=_("Quiet hours need a start and an end, or neither."),
+            ),
+            models.CheckConstraint(
+                condition=models.Q(quiet_start=None) | ~models.Q(quiet_start=models.F("quiet_end")),
+                name="broadcasts_quiet_has_length",
+                violation_error_message=_("Quiet hours must end at another time than they start."),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["quiet_ends_at"],
+                name="broadcasts_quiet_ends",
+                condition=models.Q(quiet_ends_at__isnull=False),
+            ),
+            models.Index(
+                fields=["email", "email_due_at"],
+                name="broadcasts_email_due",
+                condition=~models.Q(email=Email.NEVER),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.user)
+
+    def clean(self) -> None:
+        errors: dict[str, Any] = {}
+        muted, days = self.muted_categories, self.quiet_days
+        if not isinstance(muted, list) or not all(isinstance(name, str) for name in muted):
+            errors["muted_categories"] = _("Muted categories must be a list of names.")
+        if not isinstance(days, list) or not all(day in range(7) for day in days):
+            errors["quiet_days"] = _("Days are numbers from 0 (Monday) to 6 (Sunday).")
+        if self.time_zone not in ZONES:
+            errors["time_zone"] = _("There is no such time zone: use a name such as Europe/Berlin.")
+        if self.language and self.language not in dict(settings.LANGUAGES):
+            errors["language"] = _("Messages cannot be read in that language: use de, en or pt-br.")
+        if self.email != Email.NEVER and not self.user.email:
+            errors["email"] = _("Your account has no e-mail address: ask an operator to add one.")
+        if errors:
+            raise ValidationError(errors)
+
+    @property
+    def quiet_hours(self) -> QuietHours | None:
+        if self.quiet_start is None or self.quiet_end is None:
+            return None
+        days = frozenset(self.quiet_days) or EVERY_DAY
+        return QuietHours(self.quiet_start, self.quiet_end, zone_of(self.time_zone), days)
+
+    def held(self, at: datetime) -> Window | None:
+        """From when to when messages are held that are activated at this moment; None: not."""
+        if not (hours := self.quiet_hours):
+            return None
+        window = hours.next(at)
+        start = max(window.start, self.released_to or window.start)
+        return Window(start, window.end) if start <= at else None
+
+    def next_email(self, after: datetime) -> datetime | None:
+        """When the next daily one is due."""
+        if self.email != Email.DAILY:
+            return None
+        return next_moment(self.email_at, zone_of(self.time_zone), after)
+
+    def shown(self, broadcasts: models.QuerySet[Any], held: Window | None) -> models.QuerySet[Any]:
+        """Of these broadcasts, those that the person is to see, while others are held."""
+        wanted = ~models.Q(category__in=self.muted_categories)
+        if held:
+            wanted &= models.Q(activated_at__lt=held.start)
+        return broadcasts.filter(models.Q(priority=Priority.URGENT) | wanted)
+
+
+class DigestStatus(models.TextChoices):
+    PENDING = "PENDING", _("Pending")
+    SENT = "SENT", _("Sent")
+    OBSOLETE = "OBSOLETE", _("Obsolete")
+    FAILED = "FAILED", _("Failed")
+
+
+class Digest(models.Model):
+    """An e-mail to one person about what stayed unread. Its row is written before it is sent."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        on_delete=models.CASCADE,
+        related_name="digests",
+    )
+    status = models.CharField(
+        _("status"), max_length=10, choices=DigestStatus.choices, default=DigestStatus.PENDING
+    )
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(_("sent"), null=True, editable=False)
+    attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, editable=False)
+    next_attempt_at = models.DateTimeField(_("next attempt"), editable=False)
+    last_error = models.TextField(_("last error"), blank=True, editable=False)
+
+    class Meta:
+        verbose_name = _("digest")
+        verbose_name_plural = _("digests")
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                name="broadcasts_digest_pending",
+                condition=models.Q(status=DigestStatus.PENDING),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.pk} → {self.user_id}"
+
+
+class DigestEntry(models.Model):
+    """A broadcast in the e-mail of a person; in one only, ever."""
+
+    digest = models.ForeignKey(Digest, on_delete=models.CASCADE, related_name="entries")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
+    broadcast = models.ForeignKey(Broadcast, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        verbose_name = _("digest entry")
+        verbose_name_plural = _("digest entries")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "broadcast"], name="broadcasts_one_digest_per_message"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.digest_id}: {self.broadcast_id}"
+
+
 from broadcasts.series_models import Series, Skip  # noqa: E402
 from broadcasts.template_models import Template  # noqa: E402
 
@@ -510,8 +719,14 @@ __all__ = [
     "BroadcastQuerySet",
     "Composition",
     "Decision",
+    "Delay",
+    "Digest",
+    "DigestEntry",
+    "DigestStatus",
     "Editor",
+    "Email",
     "JSONLength",
+    "Preference",
     "Product",
     "Receipt",
     "ReceiptStatus",

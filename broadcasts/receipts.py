@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from broadcasts.directory import channels_of
 from broadcasts.models import Broadcast, Receipt, ReceiptStatus
+from broadcasts.preferences import shown_to
 from outbox.services import emit
 
 BATCH = 1_000
@@ -46,7 +47,7 @@ class NotInInbox(Exception):
 
 def inbox_of(user: AbstractUser) -> QuerySet[Any]:
     """Broadcasts that the person sees now with their stamps on them, without an order."""
-    return Broadcast.objects.inbox(user.pk, channels_of(user), Now())
+    return shown_to(user.pk, Broadcast.objects.inbox(user.pk, channels_of(user), Now()))
 
 
 def record_deliveries(broadcast_id: int, user_ids: Collection[int], at: datetime) -> None:

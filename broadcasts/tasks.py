@@ -1,14 +1,17 @@
 """The clock of broadcasts: at their moment by the worker, and once a minute as the net below."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from django.db.models.functions import Now
 
-from broadcasts.models import Broadcast, Status
+from broadcasts.digests import count_waiting, mail_unread
+from broadcasts.models import Broadcast, Preference, Status
+from broadcasts.preferences import CHUNK, release_due
 from broadcasts.series import catch_up, plan_due
 from broadcasts.services import BROADCASTS, activate_due, expire_overdue, resume
 from jobs import clock
-from jobs.registry import Standing, periodic, worker
+from jobs.registry import Outcome, Standing, periodic, worker
 
 LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
 
@@ -53,6 +56,27 @@ class BroadcastPreparation:
         pass
 
 
+def quiet_standing() -> Standing:
+    return Standing(pending=Preference.objects.ending(clock.now()).count())
+
+
+@worker("QUIET_HOURS", standing=quiet_standing)
+class QuietClock:
+    """Release what quiet hours held at the very moment of their end."""
+
+    wakes_on = "preferences"  # the poll is enough: what is set now ends later
+
+    def step(self) -> float:
+        looked_at = clock.now()
+        if release_due() == CHUNK:
+            return 0.0
+        ends = Preference.objects.filter(quiet_ends_at__gt=looked_at).order_by("quiet_ends_at")
+        return seconds_until([ends.values_list("quiet_ends_at", flat=True).first()])
+
+    def stop(self) -> None:
+        pass
+
+
 def count_due() -> int:
     return Broadcast.objects.due(Now()).count()
 
@@ -72,6 +96,11 @@ def seconds_until_next(looked_at: datetime) -> float:
         due.order_by("scheduled_at").values_list("scheduled_at", flat=True).first(),
         ends.order_by("expires_at").values_list("expires_at", flat=True).first(),
     ]
+    return seconds_until(moments)
+
+
+def seconds_until(moments: Iterable[datetime | None]) -> float:
+    """Until the first of them; at most LONGEST_SLEEP."""
     now = clock.now()
     waits = [(moment - now).total_seconds() for moment in moments if moment]
     return max(0.0, min([LONGEST_SLEEP, *waits]))
@@ -88,3 +117,9 @@ def process_scheduled_broadcasts() -> int:
 def process_expired_broadcasts() -> int:
     """End what is past its expiry and was missed."""
     return expire_overdue()
+
+
+@periodic("BROADCAST_DIGEST", every="60s", at_most="2m", backlog=count_waiting)
+def mail_unread_broadcasts() -> Outcome:
+    """Mail what stayed unread to those who asked for it."""
+    return mail_unread()

@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 
 from broadcasts.api import readers
 from broadcasts.api.operators import BroadcastViewSet
+from broadcasts.api.preferences import Preferences
 from broadcasts.api.series import SeriesViewSet
 from broadcasts.api.templates import TemplateViewSet
 
@@ -18,4 +19,5 @@ urlpatterns = [
     path("user/messages/read-all", readers.ReadAll.as_view(), name="messages-read-all"),
     path("user/messages/ack-visibility", readers.AckVisibility.as_view(), name="messages-seen"),
     path("user/messages/dismiss", readers.Dismiss.as_view(), name="messages-dismiss"),
+    path("user/preferences", Preferences.as_view(), name="user-preferences"),
 ]

@@ -5,6 +5,7 @@ After a restart everybody returns at once. One by one, each would cost a handful
 
 import asyncio
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from http import HTTPStatus
 from importlib import import_module
@@ -21,6 +22,7 @@ from connections.channels import channels_of_each
 from connections.models import Connection
 from connections.refusals import Refusal, unauthorized
 from connections.registry import get_registry
+from connections.screening import Screen, get_screening
 from connections.stream import CLIENT_GONE
 from connections.tokens import InvalidToken, read_token
 from jobs import clock
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 AT_ONCE = 2  # batches; what comes meanwhile waits and is the next one
 BATCH = 200  # people
 
-Admitted = tuple[Connection, int]
-"""The connection as registered, and how many others its person has."""
+Admitted = tuple[Connection, int, Screen | None]
+"""The connection as registered, how many others its person has, and what they prefer."""
 Identified = tuple[AbstractUser, list[str]]
 """The person and their channels."""
 
@@ -117,7 +119,9 @@ def admit(node: str, asking: Sequence[Asking]) -> list[Admitted | Refusal]:
         for asked, one in zip(asking, found, strict=True)
         if not isinstance(one, Refusal)
     ]
-    admitted = zip(connections, get_registry().register(connections), strict=True)
+    screens = get_screening().screens_of([connection.user_id for connection in connections])
+    mine = [copy(screens.get(connection.user_id)) for connection in connections]
+    admitted = zip(connections, get_registry().register(connections), mine, strict=True)
     return [one if isinstance(one, Refusal) else next(admitted) for one in found]
 
 

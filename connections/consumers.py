@@ -20,6 +20,7 @@ from connections import cors, grip
 from connections.admissions import Asking, Identified, identify
 from connections.hub import Hub, get_hub
 from connections.refusals import ConnectLimit, Refusal, full, unauthorized, unavailable
+from connections.screening import get_screening
 from connections.stream import CLIENT_GONE, Stream
 from connections.tokens import bearer_of
 from connections.wire import encode
@@ -109,14 +110,16 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def stream(self, hub: Hub, after: int | None) -> None:
         asked_at = hub.head
-        connection, others = await hub.admissions.request(self.asking())
+        connection, others, screen = await hub.admissions.request(self.asking())
         try:
             recovered = after is not None and await self.can_replay(hub, after)
         except BaseException:
             hub.closed[connection.pk] = CLIENT_GONE
             raise
         position = after if after is not None and recovered else hub.head
-        stream = Stream(hub, connection.pk, connection.user_id, connection.channels, position)
+        stream = Stream(
+            hub, connection.pk, connection.user_id, connection.channels, position, screen
+        )
         hub.add(stream, asked_at)
         try:
             await self.start(HTTPStatus.OK, self.stream_headers())
@@ -150,8 +153,8 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         # Asked before the channels: if these change meanwhile, the proxy is told after it.
         told = await hub.in_database(grip.published)
         user, channels = await hub.in_database(self.identify)
-        if len(channels) >= settings.GRIP_MAX_CHANNELS:
-            return False
+        if len(channels) >= settings.GRIP_MAX_CHANNELS or await self.is_screened(hub, user.pk):
+            return False  # what the proxy is told is the same for all whom it is for
         recovered = after is not None and await self.can_replay(hub, after)
         position = after if after is not None and recovered else told
         link = grip.Link(user.pk, str(uuid4()), told, position)
@@ -174,7 +177,8 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             raise unauthorized("invalid_token", "The link is not one of ours.") from error
         told = await hub.in_database(grip.published)
         channels = await hub.in_database(grip.channels_of_holder, link)
-        if channels is None or len(channels) >= settings.GRIP_MAX_CHANNELS:
+        too_many = channels is None or len(channels) >= settings.GRIP_MAX_CHANNELS
+        if channels is None or too_many or await self.is_screened(hub, link.user_id):
             await self.answer_proxy(b"", {})  # it ends; who comes back is told why
             return
         page = await grip.missed(hub, channels, link, told)
@@ -188,6 +192,9 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             await self.answer_proxy(page.body, grip.hold(channels, link))
         else:
             await self.answer_proxy(page.body, grip.ask_again(link))
+
+    async def is_screened(self, hub: Hub, user_id: int) -> bool:
+        return bool(await hub.in_database(get_screening().screens_of, [user_id]))
 
     async def answer_proxy(self, body: bytes, instructions: dict[str, str]) -> None:
         await self.start(HTTPStatus.OK, self.stream_headers() | instructions)

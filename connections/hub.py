@@ -27,6 +27,7 @@ from connections.admissions import Admissions
 from connections.counters import counters
 from connections.registry import get_registry
 from connections.ring import Ring
+from connections.screening import RELEASE, Held, held_by, until
 from connections.services import CLOSE
 from connections.signals import delivered
 from connections.stream import Stream
@@ -44,6 +45,8 @@ READ_WAIT = 1.0  # seconds; a commit wakes the reader sooner
 STRETCH = 500  # events that are replayed at a time
 FLUSH = 0.25  # seconds between batches of receipts and of ended connections
 SHUTDOWN_GRACE = 3.0  # seconds for the last frames to leave
+AGAIN = 1.0  # seconds until a database that is away is asked again
+RELEASES = 20  # recent ones of which is kept what they released
 
 
 def database_task(function: Callable[P, T]) -> Callable[P, T]:
@@ -76,6 +79,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         self.deliveries: dict[int, set[int]] = defaultdict(set)
         self.closed: dict[UUID, str] = {}
         self.admissions = Admissions(self)
+        self.held: dict[int, asyncio.Task[list[Held] | None]] = {}  # by the position of a release
         self.started: asyncio.Task[None] | None = None
         self.tasks: list[asyncio.Task[None]] = []
         self.reader = threading.Thread(target=self._read, name="log-reader", daemon=True)
@@ -136,8 +140,12 @@ class Hub(ListenerManager):  # type: ignore[misc]
         for channel in stream.channels:
             self.by_channel[channel].add(stream)
         for frame in self.ring.after(asked_at) or ():
-            if frame.type == CLOSE and not stream.channels.isdisjoint(frame.channels):
+            if stream.channels.isdisjoint(frame.channels):
+                continue
+            if frame.type == CLOSE:
                 self._close_as_told(frame, {stream})
+            elif frame.type == RELEASE and stream.screen and frame.position <= stream.position:
+                stream.screen.release(until(frame))
 
     def remove(self, stream: Stream, reason: str) -> None:
         if self.streams.pop(stream.id, None) is None:
@@ -162,6 +170,25 @@ class Hub(ListenerManager):  # type: ignore[misc]
             counters.bytes += len(frame.body)
             if frame.is_message and frame.data:
                 self.deliveries[frame.data["broadcast_id"]].add(stream.user_id)
+
+    def ask_held(self, release: Frame) -> "asyncio.Task[list[Held] | None]":
+        """What it releases, asked once for all; None when that is too much, or nobody knows."""
+        if release.position not in self.held:
+            self.held[release.position] = asyncio.create_task(self._find_held(release))
+            for position in list(self.held)[:-RELEASES]:
+                del self.held[position]
+        return self.held[release.position]
+
+    async def _find_held(self, release: Frame) -> list[Held] | None:
+        while True:
+            try:
+                return await self.in_database(held_by, release)
+            except (OperationalError, InterfaceError) as error:
+                logger.warning("What was held has to wait: %s", error)
+                await asyncio.sleep(AGAIN)
+            except Exception:
+                logger.exception("Release %s cannot be understood", release.position)
+                return None
 
     # The log
 

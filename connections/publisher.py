@@ -16,6 +16,7 @@ import httpx
 from django.conf import settings
 
 from connections.grip import CHAIN, NAME, closes_all, farewell, mark, published
+from connections.screening import RELEASE
 from connections.services import CLOSE
 from connections.wire import Frame, frames_of
 from jobs.registry import Standing
@@ -184,7 +185,8 @@ def items_of(records: list[Record], previous: int) -> list[Item]:
 
     An event to one channel is in the chain with its bytes. Streams ask for what is for a single
     person (nobody else's stream should have to look at it), for what has several channels (a stream
-    may have more than one of them, and must see it once), and for what is too large.
+    may have more than one of them, and must see it once), and for what is too large. Whom a release
+    is for, no proxy holds.
     """
     first: dict[str, Item] = {}
     chain: list[Item] = []
@@ -194,7 +196,7 @@ def items_of(records: list[Record], previous: int) -> list[Item]:
                 for channel in frame.channels:
                     first[channel] = item(mark(channel), content=farewell(frame).decode())
                     first[f"{channel} end"] = item(mark(channel), action="close")
-        elif frame.channels and frame.replayable():
+        elif frame.channels and frame.replayable() and frame.type != RELEASE:
             if is_told_whole(frame):
                 chain.append(link_of(frame, previous))
                 previous = frame.position

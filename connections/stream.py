@@ -12,8 +12,9 @@ from uuid import UUID
 from django.conf import settings
 
 from connections.counters import counters
+from connections.screening import RELEASE, Held, Screen, until
 from connections.services import CLOSE
-from connections.wire import Frame, frames_of, notice
+from connections.wire import Frame, encode, frames_of, notice
 from outbox.logs import get_log
 from outbox.topics import BROADCASTS
 
@@ -38,7 +39,8 @@ class Stream:
 
     __slots__ = (
         "begun", "behind", "channels", "farewell", "hub", "id", "idle", "most_bytes", "position",
-        "queue", "reason", "size", "stuck_since", "task", "user_id", "wake", "write",
+        "queue", "reason", "screen", "size", "stuck_since", "task", "told", "user_id", "wake",
+        "write",
     )  # fmt: skip
 
     def __init__(
@@ -48,12 +50,16 @@ class Stream:
         user_id: int,
         channels: Iterable[str],
         position: int,
+        screen: Screen | None = None,
     ) -> None:
         self.hub = hub
         self.id = id
         self.user_id = user_id
         self.channels = frozenset(channels)
         self.position = position
+        self.screen = screen
+        if screen:
+            self.told: set[int] = set()  # the messages that it wrote, or has queued
         self.behind = True
         self.most_bytes = settings.SSE_CLIENT_BUFFER_BYTES  # asked for once: it costs microseconds
         self.queue: deque[Frame] = deque()
@@ -71,6 +77,14 @@ class Stream:
         """Queue a frame for `flush`; never waits, never grows beyond the buffer."""
         if self.behind or self.farewell or (frame.position and frame.position <= self.position):
             return
+        if self.screen:
+            if frame.type == RELEASE:  # asking what was held takes a while: catch up from before it
+                self.position = max(self.position, frame.position - 1)
+                self.behind = True
+                self.wake.set()
+                return
+            if self.screen.keeps_back(frame):
+                return
         if self.size + len(frame.body) > self.most_bytes and self.queue:
             self._fall_behind()
             return
@@ -161,11 +175,9 @@ class Stream:
         if missed is None:
             await self._replay_from_log()
             return
-        for frame in missed:
-            if self._mine(frame):
-                self._append(frame)
-        self.position = max(self.position, self.hub.head)
-        self.behind = False
+        if await self._replay(missed):
+            self.position = max(self.position, self.hub.head)
+            self.behind = False
 
     async def _replay_from_log(self) -> None:
         """Queue a stretch of the log, or a RESET when what was missed is gone or too long."""
@@ -178,13 +190,54 @@ class Stream:
         if records is None:
             self.reset()
             return
-        for frame in frames_of(records):
-            if self._mine(frame):
-                self._append(frame)
+        if not await self._replay(frames_of(records)):
+            return
         if records:
             self.position = records[-1].position
         if len(records) < STRETCH:
             self.position = max(self.position, complete_to)
+
+    async def _replay(self, frames: Iterable[Frame]) -> bool:
+        """Queue what is for this stream, without yielding to the loop; False, after having yielded,
+        up to a release of which was not known what it releases: by now it is."""
+        for frame in frames:
+            if not self._mine(frame):
+                continue
+            if self.screen and frame.type == RELEASE:
+                asked = self.hub.ask_held(frame)
+                if not asked.done():
+                    self.position = max(self.position, frame.position - 1)
+                    await asyncio.wait([asked])
+                    return False
+                self._release(frame, asked.result())
+            else:
+                self._append(frame)
+        return True
+
+    def _release(self, release: Frame, held: list[Held] | None) -> None:
+        """Queue what was held, and last the release itself: its id says that nothing is held now.
+
+        Cut before that, the client comes back with an earlier id, and all of it is written again.
+        """
+        assert self.screen
+        mine = [one.frame for one in held or () if self._is_mine(one, self.screen)]
+        if held is None or sum(len(frame.body) for frame in mine) > self.most_bytes:
+            self._append(reset_at(release.position))
+        else:
+            for frame in mine:
+                self._append(frame)
+            self._append(release)
+        self.screen.release(until(release))
+
+    def _is_mine(self, held: Held, screen: Screen) -> bool:
+        frame = held.frame
+        assert frame.data is not None
+        return not (
+            self.channels.isdisjoint(frame.channels)
+            or screen.mutes(frame)
+            or self.user_id in held.without
+            or frame.data["broadcast_id"] in self.told
+        )
 
     def reset(self) -> None:
         """Tell the client to refetch its inbox; go on from here."""
@@ -197,6 +250,7 @@ class Stream:
             frame.type != CLOSE
             and frame.replayable()
             and not self.channels.isdisjoint(frame.channels)
+            and not (self.screen and self.screen.keeps_back(frame))
         )
 
     def _fall_behind(self) -> None:
@@ -205,6 +259,8 @@ class Stream:
         first = next((frame for frame in self.queue if frame.position), None)
         if first:
             self.position = first.position - 1
+        if self.screen:
+            self.told -= {_message_of(frame) for frame in self.queue if frame.is_message}
         self.queue.clear()
         self.size = 0
         self.behind = True
@@ -213,6 +269,8 @@ class Stream:
     def _append(self, frame: Frame) -> None:
         self.queue.append(frame)
         self.size += len(frame.body)
+        if self.screen and frame.is_message:
+            self.told.add(_message_of(frame))
         if frame.position:
             self.position = frame.position
 
@@ -225,6 +283,15 @@ class Stream:
             taken.append(frame)
         self.size -= size
         return taken
+
+
+def _message_of(frame: Frame) -> int:
+    """The id of its broadcast; 0 if it is about none."""
+    return int((frame.data or {}).get("broadcast_id") or 0)
+
+
+def reset_at(position: int) -> Frame:
+    return Frame(encode("RESET", {"position": position}, position), position)
 
 
 def _bytes_of(frames: list[Frame]) -> bytes:

@@ -22,6 +22,7 @@ NAMES = {
     "broadcast.expired": "MESSAGE_REMOVED",
     "broadcast.dismissed": "MESSAGE_REMOVED",
     "broadcast.read": "READ_RECEIPT",
+    "quiet.ended": "QUIET_HOURS_ENDED",
 }
 
 
@@ -36,6 +37,10 @@ class Frame:
     data: dict[str, Any] | None = None
     good_until: float = float("inf")
     """Unix time after which it is not replayed any more (fire and forget)."""
+    category: str = ""
+    mandatory: bool = False
+    """Nobody's preferences keep it back."""
+    activated_at: datetime | None = None
 
     @property
     def is_message(self) -> bool:
@@ -75,6 +80,28 @@ def frame_of(record: Record) -> Frame:
         type=record.type,
         data={"broadcast_id": data.get("broadcast_id")} if "broadcast_id" in data else data,
         good_until=good_until,
+        **_screened_by(data),
+    )
+
+
+def _screened_by(data: dict[str, Any]) -> dict[str, Any]:
+    """What preferences ask of a message; read once for all streams."""
+    activated_at = data.get("activated_at")
+    return {
+        "category": data.get("category", ""),
+        "mandatory": bool(data.get("mandatory")),
+        "activated_at": datetime.fromisoformat(activated_at) if activated_at else None,
+    }
+
+
+def held_frame(kind: str, data: dict[str, Any], channels: Iterable[str]) -> Frame:
+    """A message that was held, as it is written later: the log has passed its position."""
+    return Frame(
+        body=encode(NAMES[kind], data | {"held": True}),
+        channels=tuple(channels),
+        type=kind,
+        data={"broadcast_id": data["broadcast_id"]},
+        **_screened_by(data),
     )
 
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from broadcasts.models import ApprovalStep, Decision, Receipt
+from broadcasts.models import ApprovalStep, Decision, Digest, Preference, Receipt
 from broadcasts.services import compose, send
 from connections.models import Connection, Node
 from deliveries.models import Endpoint, Retry
@@ -36,6 +36,8 @@ def one_of_each(user: User) -> list[models.Model]:
         ApprovalStep.objects.create(
             broadcast=broadcast, version=1, decision=Decision.APPROVED, person_name="Ann"
         ),
+        Preference.objects.create(user=user, email="DAILY"),
+        Digest.objects.create(user=user, next_attempt_at=now),
         Connection.objects.create(user=user, node="web-1"),
         Node.objects.create(name="web-1", started_at=now, last_heartbeat=now),
         Event.objects.latest("id"),

@@ -128,6 +128,7 @@ class MessageSerializer(serializers.Serializer[Any]):
     sender_name = serializers.CharField()
     fire_and_forget = serializers.BooleanField()
     force_logoff = serializers.BooleanField()
+    mandatory = serializers.BooleanField(help_text="Passes everybody's preferences.")
     activated_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
     seen_at = serializers.DateTimeField(allow_null=True)

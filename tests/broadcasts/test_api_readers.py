@@ -199,7 +199,7 @@ def test_the_inbox_costs_the_same_for_2_and_for_20(client: Client, reader: User)
         with CaptureQueriesContext(connection) as queries:
             inbox(client)
         counts.append(len(queries))
-    assert counts == [7, 7]
+    assert counts == [8, 8]
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_the_inbox_among_all_advisories_costs_a_fixed_number_of_queries(tmp_path
             page = list(inbox_of(user).order_by("-activated_at", "-id")[:50])
         assert page
         counts.add(len(queries))
-    assert counts == {3}  # roles, products, messages
+    assert counts == {4}  # roles, products, preferences, messages
 
 
 def create_selected(count: int) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 from connections import publisher
 from connections.grip import published
 from connections.publisher import GripPublisher, Proxy, standing
+from connections.screening import RELEASE
 from connections.services import disconnect_people
 from outbox.models import LeaderLease
 from outbox.relay import Relay
@@ -118,6 +119,15 @@ def test_several_channels_and_persons_are_asked_to_fetch_and_the_chain_goes_on(
     ]  # fmt: skip
     assert (told[-1]["prev-id"], told[-1]["id"]) == ("1", "4")
     assert told[-1]["meta"] == {"require_sub": "nobody"}
+
+
+def test_the_end_of_quiet_hours_is_for_streams_that_no_proxy_holds(
+    grip: GripPublisher, proxy: Listening
+) -> None:
+    moments = dict.fromkeys(("since", "until"), "2030-01-31T06:00:00+00:00")
+    emit(RELEASE, "quiet-hours", moments, channels=["user-1", "user-2"])
+    publish(grip)
+    assert [item["channel"] for item in proxy.told()] == ["broadcasts"]
 
 
 def test_what_is_too_large_to_tell_is_fetched(grip: GripPublisher, proxy: Listening) -> None:

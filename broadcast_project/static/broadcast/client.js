@@ -9,7 +9,7 @@ import { inLanguage } from "./language.js";
 
 export { Api, ApiError } from "./api.js";
 
-const OF_THE_LOG = ["MESSAGE", "MESSAGE_REMOVED", "READ_RECEIPT"]; // each once, by its position
+const OF_THE_LOG = ["MESSAGE", "MESSAGE_REMOVED", "READ_RECEIPT", "QUIET_HOURS_ENDED"]; // each once
 const NOTICES = [
   "CONNECTED",
   "HEARTBEAT",
@@ -27,7 +27,8 @@ const FAILURES_BEFORE_DOUBT = 3;
 const RECENT = 200; // events kept for tabs that join, or missed some
 
 /**
- * Dispatches MESSAGE, MESSAGE_REMOVED and READ_RECEIPT with `detail` {data, position}; RESET when
+ * Dispatches MESSAGE, MESSAGE_REMOVED and READ_RECEIPT with `detail` {data, position}; what quiet
+ * hours held, as MESSAGE with the position of their end; RESET when
  * the messages must be fetched again; and `state` with `detail` {state, …}: connecting, live,
  * offline {within}, restarting {within}, limited, ended {reason} or signed_out {message}.
  */
@@ -44,6 +45,7 @@ export class BroadcastClient extends EventTarget {
   #source = null;
   #attempt = null;
   #connectionId = null;
+  #held = []; // messages without a position of their own, until the end of their quiet hours
   #timer = null;
   #heard = 0;
   #heartbeat = HEARTBEAT;
@@ -201,6 +203,7 @@ export class BroadcastClient extends EventTarget {
     this.#timer = null;
     this.#attempt = null;
     this.#connectionId = null;
+    this.#held = [];
     this.#source?.close();
     this.#source = null;
   }
@@ -261,10 +264,13 @@ export class BroadcastClient extends EventTarget {
 
   // Events
 
-  #hear({ type, data, lastEventId }) {
+  #hear({ type, data: text, lastEventId }) {
     this.#heard = Date.now();
+    const data = JSON.parse(text);
+    if (data.held) return this.#held.push(data);
+    if (type === "QUIET_HOURS_ENDED") data.messages = this.#held.splice(0);
     const position = OF_THE_LOG.includes(type) ? Number(lastEventId) : null;
-    this.#tell({ type, data: JSON.parse(data), position, previous: this.#position });
+    this.#tell({ type, data, position, previous: this.#position });
   }
 
   #tell(event) {
@@ -279,10 +285,20 @@ export class BroadcastClient extends EventTarget {
       this.#remember({ type, data, position });
     }
     if (type === "RESET") this.#startAfter(data.position);
-    // The event has all its languages: tabs that read another one share the stream.
-    const read = type === "MESSAGE" ? inLanguage(data, this.#languages) : data;
-    this.dispatchEvent(new CustomEvent(type, { detail: { data: read, position } }));
+    const held = type === "QUIET_HOURS_ENDED" ? data.messages : [];
+    for (const message of held) this.#dispatch("MESSAGE", { data: this.#read(message), position });
+    const read = type === "MESSAGE" ? this.#read(data) : data;
+    this.#dispatch(type, { data: read, position });
     this.#obey(type, read);
+  }
+
+  /** The event has all its languages: tabs that read another one share the stream. */
+  #read(message) {
+    return inLanguage(message, this.#languages);
+  }
+
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
   #obey(type, data) {

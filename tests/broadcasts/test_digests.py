@@ -1,0 +1,380 @@
+"""E-mail about what stayed unread: when, about what, once, and how it is ended."""
+
+import signal
+from collections.abc import Iterator
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.contrib.auth.models import User
+from django.core import mail
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from broadcasts import digests
+from broadcasts.digests import mail_unread, unsubscribe_url, waiting
+from broadcasts.models import Digest, DigestEntry, Preference
+from broadcasts.preferences import prefer
+from broadcasts.receipts import mark_read
+from broadcasts.services import cancel
+from jobs import clock
+from jobs.registry import Outcome
+from outbox.models import Priority
+from tests.conftest import Spawn
+from tests.factories import ActiveFactory, GroupFactory, UserFactory
+from tests.processes import Environment
+from tests.servers.smtp import Smtp, receiving
+from tests.sse import run_code
+from tests.waiting import wait_until
+
+NOON = datetime(2030, 1, 31, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def travel() -> Iterator[time_machine.Traveller]:
+    with time_machine.travel(NOON, tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def reader() -> User:
+    return UserFactory.create(email="reader@example.org", first_name="Ann", last_name="Lee")
+
+
+def subjects() -> list[str]:
+    return [str(message.subject) for message in mail.outbox]
+
+
+@pytest.mark.django_db
+class TestWhen:
+    def test_after_the_delay_and_not_before(
+        self, reader: User, travel: time_machine.Traveller
+    ) -> None:
+        prefer(reader, email="DELAYED", email_after=15)
+        travel.shift(MINUTE)
+        ActiveFactory.create(title="Hello")
+        travel.shift(15 * MINUTE - timedelta(seconds=1))
+        assert mail_unread() == Outcome(0)
+        travel.shift(1)
+        assert mail_unread() == Outcome(1)
+        assert subjects() == ["Hello"]
+
+    def test_once_a_day_at_the_hour_of_their_wall(
+        self, reader: User, travel: time_machine.Traveller
+    ) -> None:
+        prefer(reader, email="DAILY", email_at=time(8), time_zone="America/New_York")
+        for title in ("One", "Two"):
+            travel.shift(MINUTE)
+            ActiveFactory.create(title=title)
+        travel.move_to(datetime(2030, 1, 31, 12, 59, 59, tzinfo=UTC))
+        mail_unread()
+        assert subjects() == []
+        travel.move_to(datetime(2030, 1, 31, 13, tzinfo=UTC))
+        mail_unread()
+        assert subjects() == ["Two (and 1 more)"]
+        travel.shift(MINUTE)
+        ActiveFactory.create(title="Three")
+        travel.move_to(datetime(2030, 2, 1, 13, tzinfo=UTC))
+        mail_unread()
+        assert subjects()[1:] == ["Three"]
+
+    def test_what_was_held_counts_from_the_end_of_the_quiet_hours(
+        self, reader: User, travel: time_machine.Traveller
+    ) -> None:
+        prefer(reader, email="DELAYED", email_after=60, quiet_start=time(11), quiet_end=time(14))
+        travel.shift(MINUTE)
+        ActiveFactory.create(title="Held")
+        for moment, sent in (("13:30", 0), ("14:00", 0), ("14:59", 0), ("15:00", 1)):
+            travel.move_to(datetime.fromisoformat(f"2030-01-31T{moment}:00+00:00"))
+            mail_unread()
+            assert len(mail.outbox) == sent, moment
+
+    def test_not_about_what_was_there_before_they_asked(
+        self, reader: User, travel: time_machine.Traveller
+    ) -> None:
+        ActiveFactory.create(title="Old")
+        travel.shift(MINUTE)
+        prefer(reader, email="DELAYED", email_after=5)
+        travel.shift(6 * MINUTE)
+        assert mail_unread() == Outcome(0)
+
+    def test_who_has_nothing_new_is_not_looked_at(
+        self, reader: User, travel: time_machine.Traveller
+    ) -> None:
+        prefer(reader, email="DELAYED", email_after=15)
+        travel.shift(MINUTE)
+        ActiveFactory.create()
+        assert not waiting(clock.now())
+        travel.shift(15 * MINUTE)
+        assert waiting(clock.now())
+        mail_unread()
+        assert not waiting(clock.now())
+
+
+@pytest.fixture
+def asked(reader: User, travel: time_machine.Traveller) -> User:
+    """They want e-mail after five minutes."""
+    prefer(reader, email="DELAYED", email_after=5)
+    travel.shift(MINUTE)
+    return reader
+
+
+@pytest.mark.django_db
+class TestWhat:
+    def test_only_what_is_unread_in_the_inbox(
+        self, asked: User, travel: time_machine.Traveller
+    ) -> None:
+        prefer(asked, muted_categories=["canteen"])
+        ActiveFactory.create(title="Unread")
+        ActiveFactory.create(title="Lunch", category="canteen")
+        ActiveFactory.create(audience="ROLE", targets=[GroupFactory.create().name])
+        mark_read(asked, [ActiveFactory.create(title="Read").pk])
+        cancel(ActiveFactory.create(title="Cancelled"))
+        travel.shift(6 * MINUTE)
+        mail_unread()
+        assert subjects() == ["Unread"]
+        assert DigestEntry.objects.count() == 1
+
+    def test_a_broadcast_is_in_one_e_mail_of_a_person(
+        self, asked: User, travel: time_machine.Traveller
+    ) -> None:
+        ActiveFactory.create(title="Hello")
+        for _ in range(3):
+            travel.shift(6 * MINUTE)
+            mail_unread()
+        prefer(asked, email="NEVER")
+        prefer(asked, email="DELAYED")
+        Preference.objects.update(mailed_to=NOON)  # even so
+        travel.shift(120 * MINUTE)
+        mail_unread()
+        assert subjects() == ["Hello"]
+
+    def test_text_and_html_with_all_that_a_mail_program_asks_for(
+        self, asked: User, travel: time_machine.Traveller, settings: Any
+    ) -> None:
+        settings.SITE_URL = "https://broadcast.example.org"
+        prefer(asked, time_zone="Asia/Tokyo")
+        content = "It is **read-only** & <b>slow</b>."
+        ActiveFactory.create(title="Maintenance", content=content, category="it")
+        ActiveFactory.create(title="Fire\ndrill", priority=Priority.URGENT)
+        travel.shift(6 * MINUTE)
+        mail_unread()
+        (message,) = mail.outbox
+        assert isinstance(message, mail.EmailMultiAlternatives)
+        assert (message.to, message.subject) == (
+            ["reader@example.org"],
+            "Urgent: Fire drill (and 1 more)",
+        )
+        html = str(message.alternatives[0][0])
+        assert "Hello Ann Lee," in message.body
+        assert content in message.body
+        assert "<strong>read-only</strong> &amp; &lt;b&gt;slow&lt;/b&gt;." in html
+        assert "Jan. 31, 2030, 9:01 p.m." in message.body
+        url = unsubscribe_url(asked.pk)
+        assert url.startswith("https://broadcast.example.org/unsubscribe/")
+        assert message.extra_headers["List-Unsubscribe"] == f"<{url}>"
+        assert message.extra_headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        assert message.extra_headers["Message-ID"].endswith("@broadcast.example.org>")
+        assert url in message.body
+        assert f'href="{url}"' in html
+        assert "https://broadcast.example.org/preferences" in html
+
+    def test_more_than_fit_are_counted(
+        self, asked: User, travel: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(digests, "SHOWN", 2)
+        for _ in range(5):
+            ActiveFactory.create()
+        travel.shift(6 * MINUTE)
+        mail_unread()
+        assert "And 3 more." in mail.outbox[0].body
+
+    @pytest.mark.parametrize("gone", [{"is_active": False}, {"email": ""}])
+    def test_nobody_who_cannot_get_it(
+        self, asked: User, travel: time_machine.Traveller, gone: dict[str, Any]
+    ) -> None:
+        ActiveFactory.create()
+        User.objects.filter(pk=asked.pk).update(**gone)
+        travel.shift(6 * MINUTE)
+        assert mail_unread() == Outcome(0)
+
+    def test_one_that_cannot_be_written_does_not_stop_the_others(
+        self, asked: User, travel: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        other = UserFactory.create(email="other@example.org")
+        prefer(other, email="DELAYED", email_after=5)
+        travel.shift(MINUTE)
+        ActiveFactory.create()
+        collect = digests.collect
+
+        def fail_for_one(preference: Preference, now: datetime) -> Digest | None:
+            if preference.pk == asked.pk:
+                raise RuntimeError("poison")
+            return collect(preference, now)
+
+        monkeypatch.setattr(digests, "collect", fail_for_one)
+        travel.shift(6 * MINUTE)
+        assert mail_unread() == Outcome(1, failed=1)
+        assert mail.outbox[0].to == ["other@example.org"]
+
+    def test_old_ones_are_forgotten(self, asked: User, travel: time_machine.Traveller) -> None:
+        ActiveFactory.create()
+        travel.shift(6 * MINUTE)
+        mail_unread()
+        Digest.objects.update(created_at=NOON)
+        travel.shift(timedelta(days=31))
+        mail_unread()
+        assert not Digest.objects.exists()
+        assert len(mail.outbox) == 1
+
+    def test_each_person_costs_the_same_few_queries(
+        self, asked: User, travel: time_machine.Traveller
+    ) -> None:
+        counts = []
+        for more in (2, 18):
+            for _ in range(more):
+                ActiveFactory.create()
+            travel.shift(6 * MINUTE)
+            with CaptureQueriesContext(connection) as queries:
+                mail_unread()
+            counts.append(len(queries))
+        assert counts[0] == counts[1]
+
+
+@pytest.fixture
+def smtp(settings: Any) -> Iterator[Smtp]:
+    with receiving() as server:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        yield server
+
+
+def state() -> list[tuple[str, int]]:
+    return list(Digest.objects.order_by("pk").values_list("status", "attempts"))
+
+
+@pytest.mark.django_db
+class TestOverSmtp:
+    @pytest.fixture(autouse=True)
+    def unread(self, asked: User, travel: time_machine.Traveller) -> None:
+        ActiveFactory.create(title="Grüße", content="Zürich")
+        travel.shift(6 * MINUTE)
+
+    def test_it_arrives_with_both_parts_and_its_headers(self, smtp: Smtp) -> None:
+        assert mail_unread() == Outcome(1)
+        (message,) = smtp.messages
+        assert (message["Subject"], message["To"]) == ("Grüße", "reader@example.org")
+        assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+        assert "\n" not in str(message["List-Unsubscribe"])
+        parts = {part.get_content_type(): part for part in message.iter_parts()}
+        assert list(parts) == ["text/plain", "text/html"]
+        assert all("Zürich" in part.get_content() for part in parts.values())
+        assert state() == [("SENT", 1)]
+
+    def test_a_server_that_hangs_up_gets_the_same_again_later(
+        self, smtp: Smtp, travel: time_machine.Traveller
+    ) -> None:
+        smtp.then = lambda: None
+        assert mail_unread() == Outcome(0, failed=1)
+        smtp.then = lambda: "250 taken"
+        assert mail_unread() == Outcome(0)  # not yet
+        travel.shift(5 * MINUTE)
+        assert mail_unread() == Outcome(1)
+        assert len({message["Message-ID"] for message in smtp.messages}) == 1
+        assert state() == [("SENT", 2)]
+
+    def test_what_was_read_meanwhile_is_not_sent_again(
+        self, smtp: Smtp, asked: User, travel: time_machine.Traveller
+    ) -> None:
+        smtp.then = lambda: "451 try later"
+        mail_unread()
+        mark_read(asked, list(DigestEntry.objects.values_list("broadcast_id", flat=True)))
+        travel.shift(5 * MINUTE)
+        assert mail_unread() == Outcome(0)
+        assert state() == [("OBSOLETE", 2)]
+
+    def test_after_some_attempts_it_is_given_up(
+        self, smtp: Smtp, travel: time_machine.Traveller
+    ) -> None:
+        smtp.then = lambda: "451 try later"
+        for _ in range(6):
+            mail_unread()
+            travel.shift(timedelta(hours=2))
+        assert state() == [("FAILED", 5)]
+        assert len(smtp.messages) == 5
+        assert "try later" in Digest.objects.get().last_error
+
+    def test_an_address_that_is_refused_for_good_is_not_tried_again(
+        self, smtp: Smtp, travel: time_machine.Traveller
+    ) -> None:
+        smtp.says["reader@example.org"] = "550 nobody"
+        assert mail_unread() == Outcome(0, failed=1)
+        travel.shift(timedelta(hours=2))
+        assert mail_unread() == Outcome(0)
+        assert state() == [("FAILED", 1)]
+
+    def test_while_there_is_no_server_nothing_has_failed(
+        self, settings: Any, free_port: int
+    ) -> None:
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", free_port
+        with pytest.raises(ConnectionRefusedError):
+            mail_unread()
+        assert state() == [("PENDING", 0)]
+
+
+PREPARE = """
+from datetime import timedelta
+from django.contrib.auth.models import User
+from broadcasts.models import Broadcast, Preference
+from broadcasts.preferences import prefer
+from broadcasts.services import compose, send
+for name in ("one", "two"):
+    prefer(User.objects.create_user(name, name + "@example.org"), email="DELAYED", email_after=5)
+send(compose(None, title="Hello"))
+Broadcast.objects.update(activated_at=Broadcast.objects.get().activated_at - timedelta(hours=1))
+Preference.objects.update(mailed_to=Broadcast.objects.get().activated_at - timedelta(hours=1))
+"""
+LATER = """
+from django.utils import timezone
+from broadcasts.models import Digest
+from jobs.execution import release
+release("BROADCAST_DIGEST")
+Digest.objects.update(next_attempt_at=timezone.now())
+"""
+STATE = """
+from broadcasts.models import Digest
+print(*Digest.objects.order_by("pk").values_list("status", flat=True))
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.django_db(transaction=True)
+def test_a_process_that_is_killed_while_it_sends_forgets_nobody(
+    live_database: Environment, spawn: Spawn
+) -> None:
+    """kill -9 between the server's yes and our note of it: that one comes twice, the same."""
+    with receiving() as smtp:
+        env = live_database | {"EMAIL_URL": f"smtp://127.0.0.1:{smtp.port}"}
+        run_code(PREPARE, env)
+        job = spawn(["run_job", "BROADCAST_DIGEST"], env)
+
+        def kill() -> str | None:
+            job.send(signal.SIGKILL)
+            return None
+
+        smtp.then = kill
+        wait_until(lambda: smtp.messages, message="the first is handed over")
+        job.wait()
+        smtp.then = lambda: "250 taken"
+        assert run_code(STATE, env).split() == ["PENDING", "PENDING"]
+        run_code(LATER, env)  # the lease of who was killed is over, and so is the pause
+        again = spawn(["run_job", "BROADCAST_DIGEST"], env)
+        wait_until(lambda: len(smtp.messages) == 3, message="both are sent")
+        again.wait()
+        assert run_code(STATE, env).split() == ["SENT", "SENT"]
+    first, *others = [(message["To"], message["Message-ID"]) for message in smtp.messages]
+    assert others[0] == first
+    assert [to for to, _ in others] == ["one@example.org", "two@example.org"]
