@@ -16,7 +16,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
 from broadcasts.directory import UserServiceUnavailable
-from broadcasts.receipts import NotInInbox
+from broadcasts.receipts import AcknowledgementMissing, NotInInbox
 from broadcasts.services import InvalidTransition
 from jobs.execution import JobBusy
 from outbox.deadletters import NotRedrivable
@@ -65,6 +65,9 @@ def problem_of(error: Exception) -> Problem | None:
             return _of_drf(drf.PermissionDenied())
         case django.RequestDataTooBig():
             return Problem(413, "too_large", _("The body is too large. Send less at once."))
+        case AcknowledgementMissing():
+            message = _("Acknowledge it before you dismiss it: %(ids)s.") % {"ids": error}
+            return Problem(409, "acknowledgement_missing", message)
         case InvalidTransition():
             return Problem(409, "invalid_transition", str(error))
         case JobBusy():

@@ -8,7 +8,7 @@ from outbox.models import Priority
 
 
 def message_of(broadcast: Broadcast, html: str | None = None) -> dict[str, Any]:
-    """JSON-ready; without what belongs to one person (`seen_at`, `read_at`).
+    """JSON-ready; without what belongs to one person (`seen_at`, `read_at`, `acknowledged_at`).
 
     `html` is the rendered content, for who has it already.
     """
@@ -24,8 +24,10 @@ def message_of(broadcast: Broadcast, html: str | None = None) -> dict[str, Any]:
         "sender_name": broadcast.sender_name,
         "fire_and_forget": broadcast.fire_and_forget,
         "force_logoff": broadcast.force_logoff,
+        "requires_acknowledgement": broadcast.requires_acknowledgement,
         "activated_at": _iso(broadcast.activated_at),
         "expires_at": _iso(broadcast.expires_at),
+        "reminded_at": _iso(broadcast.reminded_at),
     }
 
 

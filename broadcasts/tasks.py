@@ -5,7 +5,13 @@ from datetime import datetime
 from django.db.models.functions import Now
 
 from broadcasts.models import Broadcast, Status
-from broadcasts.services import BROADCASTS, activate_due, expire_overdue, resume
+from broadcasts.services import (
+    BROADCASTS,
+    activate_due,
+    expire_overdue,
+    resume,
+    settle_passed,
+)
 from jobs import clock
 from jobs.registry import Standing, periodic, worker
 
@@ -83,4 +89,4 @@ def process_scheduled_broadcasts() -> int:
 @periodic("BROADCAST_EXPIRATION", every="60s", at_least="55s", at_most="59s", backlog=count_overdue)
 def process_expired_broadcasts() -> int:
     """End what is past its expiry and was missed."""
-    return expire_overdue()
+    return expire_overdue() + settle_passed()
