@@ -17,6 +17,7 @@ from rest_framework.views import set_rollback
 
 from broadcasts.directory import UserServiceUnavailable
 from broadcasts.receipts import AcknowledgementMissing, NotInInbox
+from broadcasts.reminders import AlreadyReminded
 from broadcasts.services import InvalidTransition
 from jobs.execution import JobBusy
 from outbox.deadletters import NotRedrivable
@@ -25,6 +26,12 @@ logger = logging.getLogger(__name__)
 
 API = "/api/"
 RETRY_AFTER = {"Retry-After": "10"}  # seconds
+CONFLICTS: dict[type[Exception], str] = {  # with what is; the message says what to do
+    AcknowledgementMissing: "acknowledgement_missing",
+    AlreadyReminded: "already_reminded",
+    InvalidTransition: "invalid_transition",
+    NotRedrivable: "not_redrivable",
+}
 NON_FIELD = api_settings.NON_FIELD_ERRORS_KEY
 
 
@@ -65,15 +72,10 @@ def problem_of(error: Exception) -> Problem | None:
             return _of_drf(drf.PermissionDenied())
         case django.RequestDataTooBig():
             return Problem(413, "too_large", _("The body is too large. Send less at once."))
-        case AcknowledgementMissing():
-            message = _("Acknowledge it before you dismiss it: %(ids)s.") % {"ids": error}
-            return Problem(409, "acknowledgement_missing", message)
-        case InvalidTransition():
-            return Problem(409, "invalid_transition", str(error))
+        case _ if type(error) in CONFLICTS:
+            return Problem(409, CONFLICTS[type(error)], str(error))
         case JobBusy():
             return Problem(503, "busy", str(error), headers=RETRY_AFTER)
-        case NotRedrivable():
-            return Problem(409, "not_redrivable", str(error))
         case _:
             return _of_servers(error)
 

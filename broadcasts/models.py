@@ -12,7 +12,6 @@ from django.utils.translation import gettext_lazy as _
 from broadcasts.markdown import render
 from outbox.models import Priority
 
-
 PASSED = timedelta(minutes=5)  # for clients to say that they showed what is in no inbox
 
 

@@ -1,4 +1,4 @@
-"""Delivered, seen, read, acknowledged, dismissed: each stamped once, in batches, whoever says it how often."""
+"""Delivered, seen, read, …: each stamped once, in batches, whoever says it how often."""
 
 import threading
 from collections import defaultdict
@@ -147,7 +147,8 @@ def dismiss(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
         pk__in=found, requires_acknowledgement=True, acknowledged_at=None
     )
     if missing := list(asking.values_list("pk", flat=True)):
-        raise AcknowledgementMissing(", ".join(map(str, missing)))
+        ids = ", ".join(map(str, missing))
+        raise AcknowledgementMissing(_("Acknowledge before you dismiss: %(ids)s.") % {"ids": ids})
     with transaction.atomic():
         _stamp(user_ids=[user.pk], broadcast_ids=found, stage="dismissed_at")
         _tell(user, "broadcast.dismissed", found)

@@ -5,6 +5,7 @@ from datetime import datetime
 from django.db.models.functions import Now
 
 from broadcasts.models import Broadcast, Status
+from broadcasts.reminders import resume_reminders
 from broadcasts.services import (
     BROADCASTS,
     activate_due,
@@ -50,7 +51,7 @@ class BroadcastPreparation:
 
     def step(self) -> float:
         resume()
-        return LONGEST_SLEEP
+        return 0.0 if resume_reminders() else LONGEST_SLEEP
 
     def stop(self) -> None:
         pass
@@ -83,7 +84,7 @@ def seconds_until_next(looked_at: datetime) -> float:
 @periodic("BROADCAST_ACTIVATION", every="60s", at_least="55s", at_most="59s", backlog=count_due)
 def process_scheduled_broadcasts() -> int:
     """Send what is due and was missed, and go on with what was left in preparation."""
-    return activate_due() + resume()
+    return activate_due() + resume() + resume_reminders()
 
 
 @periodic("BROADCAST_EXPIRATION", every="60s", at_least="55s", at_most="59s", backlog=count_overdue)

@@ -29,6 +29,7 @@ from unfold.views import ChangeList
 from broadcasts import services
 from broadcasts.admin import page
 from broadcasts.admin.compose import BroadcastForm, choices_for, no_answer, preview_of, reach_of
+from broadcasts.admin.proof import ProofMixin, timeline
 from broadcasts.admin.questions import (
     CancelForm,
     cancel_question,
@@ -59,6 +60,7 @@ ON_PAGE = {  # which buttons the page of one broadcast offers
     "send_one": set(),  # beside the fields: there it saves them first
     "test_one": {Status.DRAFT},
     "cancel_one": {Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE, Status.FAILED},
+    "remind_one": {Status.ACTIVE},
     "retry_one": {Status.FAILED},
     "duplicate_one": set(Status),
 }
@@ -98,7 +100,7 @@ def whole(queryset: QuerySet[Broadcast]) -> list[Broadcast]:
 
 
 @admin.register(Broadcast)
-class BroadcastAdmin(ModelAdmin):
+class BroadcastAdmin(ProofMixin, ModelAdmin):
     form = BroadcastForm
     list_display = (
         "status_label",
@@ -127,7 +129,14 @@ class BroadcastAdmin(ModelAdmin):
     warn_unsaved_form = True
     radio_fields = {"audience": admin.HORIZONTAL}
     actions = ("send_selected", "cancel_selected", "duplicate_selected")
-    actions_detail = ("send_one", "test_one", "retry_one", "duplicate_one", "cancel_one")
+    actions_detail = (
+        "send_one",
+        "test_one",
+        "retry_one",
+        "remind_one",
+        "duplicate_one",
+        "cancel_one",
+    )
     fieldsets = (
         (
             _("Message"),
@@ -135,7 +144,7 @@ class BroadcastAdmin(ModelAdmin):
         ),
         (_("Audience"), {"fields": ("audience", "targets")}),
         (_("When"), {"fields": (("scheduled_at", "expires_at"),)}),
-        (_("How"), {"fields": (("fire_and_forget", "force_logoff"),)}),
+        (_("How"), {"fields": (("fire_and_forget", "force_logoff"), "requires_acknowledgement")}),
     )
 
     # Rows and permissions
@@ -205,6 +214,8 @@ class BroadcastAdmin(ModelAdmin):
         if broadcast.targeted is None:
             return "–"
         share = f"{digits(counted.delivered)} / {digits(counted.targeted)}"
+        if broadcast.fire_and_forget:
+            share = _("reached %(share)s") % {"share": share}
         return f"{share} · {page.percent(counted.delivery_rate)}"
 
     @display(description=_("read"))
@@ -226,7 +237,7 @@ class BroadcastAdmin(ModelAdmin):
     ) -> HttpResponse:
         broadcast = kwargs.get("obj") or context.get("original")
         if broadcast and broadcast.status != Status.DRAFT:
-            context |= page.context(broadcast)
+            context |= page.context(broadcast) | {"timeline": timeline(broadcast)}
             context["status_variant"] = STATUS_LABELS[broadcast.status]
             context["priority_variant"] = PRIORITY_LABELS[broadcast.priority]
             self.change_form_template = "admin/broadcasts/broadcast/page.html"

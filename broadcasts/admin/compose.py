@@ -189,6 +189,7 @@ class BroadcastForm(forms.ModelForm):  # type: ignore[type-arg]
             "expires_at",
             "fire_and_forget",
             "force_logoff",
+            "requires_acknowledgement",
         )
         widgets = {"content": MarkdownWidget({"rows": 14})}
 
@@ -216,6 +217,9 @@ class BroadcastForm(forms.ModelForm):  # type: ignore[type-arg]
         self._check_expiry(cleaned.get("expires_at"), cleaned.get("scheduled_at"), now)
         if cleaned.get("force_logoff") and not cleaned.get("fire_and_forget"):
             self.add_error("force_logoff", _("Choose fire and forget as well, or neither."))
+        if cleaned.get("requires_acknowledgement") and cleaned.get("fire_and_forget"):
+            text = _("What is kept in no inbox cannot be acknowledged: choose one of the two.")
+            self.add_error("requires_acknowledgement", text)
         return cleaned
 
     def _check_expiry(

@@ -24,12 +24,13 @@ from broadcasts.api.fields import LARGEST_ID, PRIORITIES
 from broadcasts.contents import rendered
 from broadcasts.messages import message_of
 from broadcasts.models import Broadcast
-from broadcasts.receipts import dismiss, inbox_of, mark_all_read, mark_read, mark_seen
+from broadcasts.receipts import acknowledge, dismiss, inbox_of, mark_all_read, mark_read, mark_seen
 from connections.authentication import OWN
 from outbox.logs import get_log
 from outbox.models import Priority
 
 MOST_IDS = 1_000  # a call
+STAMPS = ("seen_at", "read_at", "acknowledged_at")
 
 Rows = QuerySet[Any]  # of broadcasts, annotated with what the person did
 
@@ -113,10 +114,15 @@ class MessageSerializer(serializers.Serializer[Any]):
     sender_name = serializers.CharField()
     fire_and_forget = serializers.BooleanField()
     force_logoff = serializers.BooleanField()
+    requires_acknowledgement = serializers.BooleanField()
     activated_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
+    reminded_at = serializers.DateTimeField(
+        allow_null=True, help_text="When those were reminded who had not seen it."
+    )
     seen_at = serializers.DateTimeField(allow_null=True)
     read_at = serializers.DateTimeField(allow_null=True)
+    acknowledged_at = serializers.DateTimeField(allow_null=True)
 
 
 class InboxSerializer(serializers.Serializer[Any]):
@@ -166,7 +172,7 @@ def in_order(inbox: Rows) -> Rows:
 def shown(page: list[Any]) -> Iterator[dict[str, Any]]:
     html = rendered(broadcast.content for broadcast in page)
     for broadcast in page:
-        stamps = {"seen_at": broadcast.seen_at, "read_at": broadcast.read_at}
+        stamps = {name: getattr(broadcast, name) for name in STAMPS}
         yield message_of(cast(Broadcast, broadcast), html[broadcast.content]) | stamps
 
 
@@ -264,6 +270,16 @@ class AckVisibility(Verb):
     verb = staticmethod(mark_seen)
 
 
+@extend_schema(
+    description="You have taken note of what asks for it (`requires_acknowledgement`): it counts "
+    "as read, once, at the first time."
+)
+@on_messages
+class Acknowledge(Verb):
+    verb = staticmethod(acknowledge)
+
+
+@extend_schema(description="409 for what asks to be acknowledged first.")
 @on_messages
 class Dismiss(Verb):
     verb = staticmethod(dismiss)
