@@ -165,7 +165,7 @@ def chart(course: Course, name: str, label: str) -> dict[str, Any]:
     if not total:
         return {"label": label, "total": "0", "most": "", "svg": ""}
     peak = moment_of(course, course.bars[counts.index(most)].start)
-    text = _("at most %(count)s: %(moment)s") % {"count": digits(most), "moment": peak}
+    text = _("most: %(count)s, %(moment)s") % {"count": digits(most), "moment": peak}
     return {
         "label": label,
         "total": digits(total),
