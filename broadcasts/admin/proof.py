@@ -181,7 +181,7 @@ def _svg(course: Course, counts: list[int], text: str) -> SafeString:
         (
             f"{n * step + gap / 2:.2f}",
             f"{HEIGHT - height:.2f}",
-            f"{min(step, 48) - gap:.2f}",
+            f"{min(step, WIDTH / 4) - gap:.2f}",
             f"{height:.2f}",
             f"{moment_of(course, course.bars[n].start)}: {digits(count)}",
         )

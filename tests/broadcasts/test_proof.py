@@ -82,7 +82,13 @@ def test_the_course_counts_each_stage_in_the_hour_of_its_own_stamp(broadcast: Br
 
 @pytest.mark.parametrize(
     ("span", "days", "bars"),
-    [(71 * HOUR, 0, 72), (72 * HOUR, 1, 4), (71 * DAY, 1, 72), (72 * DAY, 7, 11), (900 * DAY, 28, 33)],
+    [
+        (71 * HOUR, 0, 72),
+        (72 * HOUR, 1, 4),
+        (71 * DAY, 1, 72),
+        (72 * DAY, 7, 11),
+        (900 * DAY, 28, 33),
+    ],
 )
 def test_what_takes_long_is_shown_in_wider_bars(
     broadcast: Broadcast, span: timedelta, days: int, bars: int
@@ -98,12 +104,14 @@ def test_what_takes_long_is_shown_in_wider_bars(
 def test_days_are_those_of_the_readers_calendar_across_a_change_of_the_clock(
     broadcast: Broadcast,
 ) -> None:
-    midnights = [datetime(2030, 3, 29), datetime(2030, 3, 31), datetime(2030, 4, 3)]
+    midnights = [
+        datetime.fromisoformat(f"2030-{day}T00:00:00{offset}")
+        for day, offset in (("03-29", "+01:00"), ("03-31", "+01:00"), ("04-03", "+02:00"))
+    ]
     with timezone.override("Europe/Berlin"):
         for midnight in midnights:
-            at = timezone.make_aware(midnight)
-            receipt(broadcast, at - NOON)
-            receipt(broadcast, at - NOON - HOUR)
+            receipt(broadcast, midnight - NOON)
+            receipt(broadcast, midnight - NOON - HOUR)
         bars = proof.course(broadcast).bars
         days = {f"{bar.start:%m-%d %H:%M}": bar.counts["delivered"] for bar in bars}
     assert days == {
