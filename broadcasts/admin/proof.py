@@ -39,13 +39,15 @@ STAGES = {
     "read": gettext_lazy("Read"),
     "acknowledged": gettext_lazy("Acknowledged"),
 }
+REACHED = gettext_lazy("Reached")
 WIDTH, HEIGHT = 720, 64  # of a chart, which is stretched to the width that there is
 PAGE = 50
 
 
 def stages_of(broadcast: Broadcast) -> dict[str, Promise]:
-    asks = broadcast.requires_acknowledgement
-    return {name: label for name, label in STAGES.items() if asks or name != "acknowledged"}
+    shown = page.stages_of(broadcast)
+    labels = {name: label for name, label in STAGES.items() if name in shown}
+    return labels | ({"delivered": REACHED} if broadcast.fire_and_forget else {})
 
 
 def timeline(broadcast: Broadcast) -> list[tuple[str, str, str]]:
