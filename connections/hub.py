@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -69,6 +69,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         self.by_channel: dict[str, set[Stream]] = defaultdict(set)
         self.ring = Ring(settings.SSE_RING_SIZE, settings.SSE_RING_BYTES)
         self.head = 0
+        self.arrived: deque[list[Frame]] = deque()  # read, and not yet dispatched
         self.read_to = 0  # what the reader's thread has handed over; `head` follows on the loop
         self.stopping = threading.Event()
         self.database = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
@@ -192,12 +193,21 @@ class Hub(ListenerManager):  # type: ignore[misc]
     def _hand_over(self, records: list[Record]) -> None:
         if fresh := newer(records, self.read_to):
             self.read_to = fresh[-1].position
-            self.loop.call_soon_threadsafe(self.dispatch, frames_of(fresh))
+            self.arrived.append(frames_of(fresh))
+            self.loop.call_soon_threadsafe(self._take_in)
+
+    def _take_in(self) -> None:
+        """All that has arrived while the loop was busy: one write a stream, not one an event."""
+        frames: list[Frame] = []
+        while self.arrived:
+            frames += self.arrived.popleft()
+        if frames:
+            self.dispatch(frames)
 
     def _lose_track(self, head: int) -> None:
         """This process was away for longer than the log is kept."""
-        self.head = head
-        self.ring.fill([], head)
+        self.head = max(head, self.head)  # what came after it may have been taken in before
+        self.ring.fill([], self.head)
         for stream in list(self.streams.values()):
             stream.reset()
             stream.wake.set()
@@ -206,13 +216,17 @@ class Hub(ListenerManager):  # type: ignore[misc]
         """Hand the frames to whom they address; in the ring before any stream can ask for them."""
         self.ring.extend(frames)
         self.head = frames[-1].position if frames else self.head
+        touched: set[Stream] = set()
         for frame in frames:
             addressed = self._addressed(frame)
+            touched |= addressed
             if frame.type == CLOSE:
                 self._close_as_told(frame, addressed)
             elif frame.replayable():  # or it passed while no relay published
                 for stream in addressed:
                     stream.push(frame)
+        for stream in touched:
+            stream.flush()
 
     def _addressed(self, frame: Frame) -> set[Stream]:
         streams = self.by_channel
@@ -244,6 +258,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
                     stream.cut("reads too slowly")
                 else:
                     stream.push(beat)
+                    stream.flush()
             await self._quietly(get_registry().heartbeat, self.node, list(self.streams))
             if now >= touch_at:
                 await self._quietly(get_registry().touch, list(self.streams))

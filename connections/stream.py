@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine, Generator, Iterable
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -18,7 +19,8 @@ from outbox.topics import BROADCASTS
 if TYPE_CHECKING:
     from connections.hub import Hub
 
-Write = Callable[[bytes], Awaitable[None]]
+Writing = Coroutine[Any, Any, None]
+Write = Callable[[bytes], Writing]
 
 WRITE_BYTES = 65_536  # about as much as one write takes
 STRETCH = 500  # events of the log that are replayed at a time
@@ -34,8 +36,8 @@ class Stream:
     """
 
     __slots__ = (
-        "behind", "channels", "farewell", "hub", "id", "most_bytes", "position", "queue", "reason",
-        "size", "stuck_since", "task", "user_id", "wake",
+        "begun", "behind", "channels", "farewell", "hub", "id", "idle", "most_bytes", "position",
+        "queue", "reason", "size", "stuck_since", "task", "user_id", "wake", "write",
     )  # fmt: skip
 
     def __init__(
@@ -56,19 +58,46 @@ class Stream:
         self.queue: deque[Frame] = deque()
         self.size = 0
         self.wake = asyncio.Event()
+        self.idle = False  # whether the task waits for `wake`
+        self.begun: tuple[Writing, Any, list[Frame]] | None = None
+        self.write: Write
         self.farewell: Frame | None = None
         self.reason = CLIENT_GONE
         self.stuck_since = 0.0
         self.task: asyncio.Task[None] | None = None
 
     def push(self, frame: Frame) -> None:
-        """Queue a frame; never waits, never grows beyond the buffer."""
+        """Queue a frame for `flush`; never waits, never grows beyond the buffer."""
         if self.behind or self.farewell or (frame.position and frame.position <= self.position):
             return
         if self.size + len(frame.body) > self.most_bytes and self.queue:
             self._fall_behind()
             return
         self._append(frame)
+
+    def flush(self) -> None:
+        """Write what is queued: here and now if the socket takes it, else by the task.
+
+        To wake a task for each frame would cost more than all but the system call.
+        """
+        if not self.queue:
+            return
+        if not self.idle or self.wake.is_set():
+            self.wake.set()
+            return
+        frames = self._take()
+        writing = self.write(_bytes_of(frames))
+        try:
+            awaited = writing.send(None)
+        except StopIteration:
+            self.hub.written(self, frames)
+            if not self.queue:
+                return
+        except Exception as error:
+            self.begun = _failed(error), None, frames
+        else:
+            self.stuck_since = time.monotonic()
+            self.begun = writing, awaited, frames
         self.wake.set()
 
     def close(self, farewell: Frame, reason: str) -> None:
@@ -88,20 +117,38 @@ class Stream:
     async def run(self, write: Write) -> None:
         """Write until the end. What is written is what `position` has passed."""
         self.task = asyncio.current_task()
+        self.write = write
+        try:
+            await self._run()
+        finally:
+            self.idle = False
+            if self.begun:
+                self.begun[0].close()
+
+    async def _run(self) -> None:
         while True:
+            if self.begun:
+                (writing, awaited, frames), self.begun = self.begun, None
+                await _go_on(writing, awaited)
+                self._wrote(frames)
             if self.behind and not self.queue and not self.farewell:
                 await self._catch_up()
             if frames := self._take():
                 self.stuck_since = time.monotonic()
-                await write(b"".join([frame.body for frame in frames]))
-                self.stuck_since = 0.0
-                self.hub.written(self, frames)
+                await self.write(_bytes_of(frames))
+                self._wrote(frames)
             elif self.farewell:
-                await write(self.farewell.body)
+                await self.write(self.farewell.body)
                 return
             elif not self.behind:
                 self.wake.clear()
+                self.idle = True
                 await self.wake.wait()
+                self.idle = False
+
+    def _wrote(self, frames: list[Frame]) -> None:
+        self.stuck_since = 0.0
+        self.hub.written(self, frames)
 
     async def _catch_up(self) -> None:
         """Queue what was missed; live from the moment when the ring has the rest.
@@ -177,3 +224,22 @@ class Stream:
             taken.append(frame)
         self.size -= size
         return taken
+
+
+def _bytes_of(frames: list[Frame]) -> bytes:
+    return b"".join([frame.body for frame in frames])
+
+
+@types.coroutine
+def _go_on(writing: Writing, awaited: Any) -> Generator[Any, Any, None]:
+    """What was begun outside a task, by the task: first what it waits for, then the rest."""
+    try:
+        yield awaited
+    except BaseException:
+        writing.close()
+        raise
+    yield from writing
+
+
+async def _failed(error: Exception) -> None:
+    raise error

@@ -66,16 +66,16 @@ class _Local(_Guarded, UnixDomainSocketConnection):
 _BY_SCHEME = {"redis": _Tcp, "rediss": _Tls, "unix": _Local}
 
 
-def options(url: str, timeout: float = TIMEOUT) -> dict[str, Any]:
+def options(url: str, timeout: float | None = None) -> dict[str, Any]:
     """For a pool of connections to this address."""
     return {
         "connection_class": _BY_SCHEME[url.partition(":")[0]],
         "socket_connect_timeout": TIMEOUT,
-        "socket_timeout": timeout,
+        "socket_timeout": timeout or TIMEOUT,
     }
 
 
-def connect(url: str, timeout: float = TIMEOUT) -> Redis:
+def connect(url: str, timeout: float | None = None) -> Redis:
     """A client; it connects when it is used."""
     client: Redis = Redis.from_url(url, **options(url, timeout))
     return client

@@ -31,7 +31,7 @@ from jobs.pages import (
 from outbox.backlog import backlog
 from outbox.deadletters import NotRedrivable, purge, purge_all, redrive, redrive_all
 from outbox.logs import get_log
-from outbox.models import ConsumerOffset, DeadLetter, Event, Priority
+from outbox.models import ConsumerOffset, DeadLetter, Event, EventQuerySet, Priority
 
 PRIORITY_LABELS = {
     Priority.LOW: "default",
@@ -82,12 +82,12 @@ class StateFilter(RadioFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return list(STATES.items())
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event]:
-        of: dict[str | None, Callable[[], QuerySet[Event]]] = {
-            "pending": lambda: queryset.filter(published_at=None, parked_at=None, attempts=0),
-            "retrying": lambda: queryset.filter(published_at=None, parked_at=None, attempts__gt=0),
-            "published": lambda: queryset.filter(published_at__isnull=False),
-            "parked": lambda: queryset.filter(parked_at__isnull=False),
+    def queryset(self, request: HttpRequest, queryset: EventQuerySet) -> EventQuerySet:
+        of: dict[str | None, Callable[[], EventQuerySet]] = {
+            "pending": lambda: queryset.pending().filter(attempts=0),
+            "retrying": lambda: queryset.pending().filter(attempts__gt=0),
+            "published": lambda: queryset.published(),
+            "parked": lambda: queryset.parked(),
         }
         return of.get(self.value(), lambda: queryset)()
 
@@ -166,7 +166,7 @@ class EventAdmin(ReadOnlyAdmin):
     def created(self, event: Event) -> str:
         return to_the_second(event.created_at)
 
-    @display(description=_("published"), ordering="published_at")
+    @display(description=_("published"), ordering="position")
     def published(self, event: Event) -> str:
         return to_the_second(event.published_at)
 

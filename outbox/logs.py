@@ -159,7 +159,7 @@ class DatabaseLog(EventLog):
         events = self.recorded().filter(topic=topic, position__gt=after)
         records = [record_of(event) for event in events.order_by("position")[:limit]]
         # Looked at after the read: what retention deletes from here on is in `records` already.
-        oldest = Event.objects.aggregate(oldest=Min("position"))["oldest"]
+        oldest = self.recorded().aggregate(oldest=Min("position"))["oldest"]
         kept = after >= self.head() if oldest is None else oldest <= after + 1
         return records if kept else None
 
@@ -169,7 +169,7 @@ class DatabaseLog(EventLog):
         records = [record_of(event) for event in events.order_by("-position")[:limit]][::-1]
         if len(records) == limit:
             return records, records[0].position - 1
-        oldest = Event.objects.aggregate(oldest=Min("position"))["oldest"]
+        oldest = self.recorded().aggregate(oldest=Min("position"))["oldest"]
         return records, head if oldest is None else oldest - 1
 
 

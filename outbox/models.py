@@ -17,30 +17,38 @@ class Priority(models.IntegerChoices):
 
 class EventQuerySet(models.QuerySet["Event"]):
     def pending(self) -> "EventQuerySet":
-        return self.filter(published_at=None, parked_at=None)
+        """Not known to be published: also what a relay has given a position and not yet marked.
+
+        The latter are the last positions there are, so that no index has to know of the mark.
+        """
+        marked = Event.objects.published().order_by("-position")
+        last = marked.values_list("position", flat=True).first() or 0
+        return self.filter(
+            models.Q(position=None) | models.Q(position__gt=last), published_at=None, parked_at=None
+        )
 
     def published(self) -> "EventQuerySet":
         return self.filter(position__isnull=False, published_at__isnull=False)
 
     def parked(self) -> "EventQuerySet":
-        # Never published, which their index knows: else all of the log would be read.
-        return self.filter(published_at=None, parked_at__isnull=False)
+        # Without a position, which their index knows: else all of the log would be read.
+        return self.filter(position=None, parked_at__isnull=False)
 
     def publishable(self, at: datetime) -> "EventQuerySet":
-        """Pending and due, except what an earlier event of its key holds back.
+        """Due and without a position, except what an earlier event of its key holds back.
 
         Held back is what follows an event that failed (or is parked), and what would overtake an
         earlier event of its key by a higher priority: the order within a key is never changed.
         """
         ahead = Event.objects.filter(
             models.Q(attempts__gt=0) | models.Q(priority__lt=models.OuterRef("priority")),
-            published_at=None,
+            position=None,
             topic=models.OuterRef("topic"),
             key=models.OuterRef("key"),
             id__lt=models.OuterRef("id"),
         )
         return (
-            self.pending()
+            self.filter(position=None, parked_at=None)
             .filter(models.Q(next_attempt_at=None) | models.Q(next_attempt_at__lte=at))
             .exclude(models.Exists(ahead))
             .order_by("-priority", "id")
@@ -61,7 +69,7 @@ class Event(models.Model):
         _("priority"), choices=Priority.choices, default=Priority.NORMAL
     )
     created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
-    position = models.BigIntegerField(_("position"), null=True, blank=True, unique=True)
+    position = models.BigIntegerField(_("position"), null=True, blank=True)
     published_at = models.DateTimeField(_("published"), null=True, blank=True)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0)
     next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
@@ -74,24 +82,29 @@ class Event(models.Model):
         verbose_name = _("event")
         verbose_name_plural = _("events")
         ordering = ["-id"]
+        # None names `published_at`, not even in a condition: then PostgreSQL can mark an event in
+        # its page (a heap-only update) without a write to each index.
         indexes = [
             models.Index(
                 fields=["-priority", "id"],
                 name="outbox_event_pending",
-                condition=models.Q(published_at=None, parked_at=None),
+                condition=models.Q(position=None, parked_at=None),
             ),
             models.Index(
                 fields=["topic", "key", "id"],
                 name="outbox_event_unpublished_key",
-                condition=models.Q(published_at=None),
+                condition=models.Q(position=None),
             ),
             models.Index(fields=["topic", "position"], name="outbox_event_log"),
-            models.Index(
-                fields=["published_at"],
-                name="outbox_event_retention",
-                condition=models.Q(published_at__isnull=False),
-            ),
             models.Index(fields=["type", "-id"], name="outbox_event_type"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["position"],
+                name="outbox_event_position",
+                # Else SQLite would look in it for what has none, instead of in the indexes above.
+                condition=models.Q(position__isnull=False),
+            )
         ]
 
     def __str__(self) -> str:

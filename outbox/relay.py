@@ -170,9 +170,9 @@ class Relay(Leader):
     def _mark(self, events: Sequence[Event], failures: dict[int, Exception]) -> None:
         published = [event for event in events if event.pk not in failures]
         if published:
-            # What is pending and has a position is in the batch: no need to name each.
+            # What has a position between these is in the batch: no need to name each.
             span = (published[0].position, published[-1].position)
-            marked = Event.objects.pending().filter(position__range=span)
+            marked = Event.objects.filter(position__range=span)
             if failures:
                 marked = marked.exclude(pk__in=failures)
             marked.update(published_at=Now(), error="")

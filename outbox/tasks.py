@@ -1,8 +1,11 @@
 """The clock of the outbox."""
 
-from datetime import timedelta
+from bisect import bisect_left
+from datetime import datetime, timedelta
+from typing import cast
 
 from django.conf import settings
+from django.db.models import Max, Min
 
 from jobs import clock
 from jobs.leases import fenced
@@ -34,14 +37,25 @@ class RelayWorker:
 @periodic("EVENT_RETENTION", every="24h")
 def delete_old_events() -> int:
     """Delete published events older than EVENT_RETENTION_DAYS, in batches."""
-    old = Event.objects.published().filter(
-        published_at__lt=clock.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
-    )
-    expect(old.count())
+    kept_since = clock.now() - timedelta(days=settings.EVENT_RETENTION_DAYS)
+    events = Event.objects.published()
+    ends = events.aggregate(first=Min("position"), last=Max("position"))
+    if ends["first"] is None:
+        return 0
+
+    def published_at(position: int) -> datetime:
+        at = events.filter(position__gte=position).order_by("position").values_list("published_at")
+        return cast(datetime, at[0][0])
+
+    # They are marked in the order of their positions, so that no index of the moments is needed.
+    places = range(ends["first"], ends["last"] + 1)
+    old = places[: bisect_left(places, kept_since, key=published_at)]
+    expect(len(old))
     deleted = 0
-    while ids := list(old.order_by("position").values_list("pk", flat=True)[:BATCH]):
+    for start in range(0, len(old), BATCH):
+        part = old[start : start + BATCH]
         with fenced():
-            Event.objects.filter(pk__in=ids).delete()
-        advance(len(ids))
-        deleted += len(ids)
+            count, _ = events.filter(position__range=(part[0], part[-1])).delete()
+        advance(len(part))
+        deleted += count
     return deleted

@@ -17,6 +17,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
     "--window-size=1280,900",
+    "--force-prefers-reduced-motion",  # what still moves is where a click was aimed no more
 )
 
 

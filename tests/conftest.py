@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+import hypothesis
 import pytest
 import time_machine
 from django.conf import settings
@@ -13,12 +14,19 @@ from django.utils import timezone
 from pytest_django import DjangoDbBlocker
 from selenium.webdriver import Chrome
 
-from jobs import clock
+from jobs import clock, redis
 from jobs.registry import periodic_jobs
 from tests import servers
 from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
 from tests.processes import Environment, Spawned, environment
+from tests.waiting import PATIENCE
+
+# A machine that stands still for a moment has found no example that fails.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 NewNginx = Callable[[int, int], servers.Nginx]
 NewPushpin = Callable[[int], servers.Pushpin]
@@ -41,6 +49,13 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session", autouse=True)
 def fast_passwords() -> Iterator[None]:
     with override_settings(PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"]):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def long_leases() -> Iterator[None]:
+    """Who leads in a test does so until it says otherwise, however slow the machine is."""
+    with override_settings(OUTBOX_LEASE_SECONDS=60):
         yield
 
 
@@ -107,17 +122,28 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
+def shared_redis() -> Iterator[str]:
     """A Redis of this run's own."""
     with needed(servers.temporary(servers.Redis)) as url:
         yield url
 
 
 @pytest.fixture
-def redis_server() -> Iterator[servers.Redis]:
+def patience_with_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process one that answers late is not one that is away."""
+    monkeypatch.setattr(redis, "TIMEOUT", PATIENCE)
+
+
+@pytest.fixture
+def redis_url(shared_redis: str, patience_with_redis: None) -> str:
+    return shared_redis
+
+
+@pytest.fixture
+def redis_server(patience_with_redis: None) -> Iterator[servers.Redis]:
     """One to stop and start; it comes back empty, at its address."""
-    with needed(servers.running(servers.Redis)) as redis:
-        yield redis
+    with needed(servers.running(servers.Redis)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

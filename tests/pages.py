@@ -8,7 +8,10 @@ from typing import Any
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+from broadcasts.services import compose, send
+from connections.models import Connection
 from tests.conftest import Spawn
+from tests.live import database_of
 from tests.processes import Environment, Spawned
 from tests.sse import run_code
 from tests.waiting import wait_until
@@ -16,15 +19,6 @@ from tests.waiting import wait_until
 READER = """
 from django.contrib.auth.models import User
 User.objects.create_user("reader", password="reader")
-"""
-SEND = """
-from broadcasts.services import compose, send
-for title in {titles}:
-    send(compose(None, title=title, **{fields}))
-"""
-STREAMS = """
-from connections.models import Connection
-print(Connection.objects.active().count())
 """
 
 
@@ -55,7 +49,9 @@ class Site:
         self.serving.wait()
 
     def send(self, *titles: str, **fields: Any) -> None:
-        run_code(SEND.format(titles=titles, fields=fields), self.env)
+        with database_of(self.env):
+            for title in titles:
+                send(compose(None, title=title, **fields))
 
     def code(self, code: str) -> str:
         return run_code(code, self.env)
@@ -66,7 +62,8 @@ class Site:
 
     @property
     def streams(self) -> int:
-        return int(self.code(STREAMS))
+        with database_of(self.env):
+            return Connection.objects.active().count()
 
 
 @dataclass
@@ -114,7 +111,8 @@ class Page:
         return bool(self.script("return document.querySelector('[data-state=live]')"))
 
     def shows(self, selector: str) -> bool:
-        return bool(self.find(selector).is_displayed())
+        """Asked in one go: it may come meanwhile, or go."""
+        return bool(self.script(f"return document.querySelector({selector!r})?.checkVisibility()"))
 
     def wait(self, condition: Callable[[], Any], message: str) -> None:
         wait_until(condition, message=message)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers import CHECKOUT
+from tests.waiting import PATIENCE
 
 Environment = dict[str, str]
 STOP_TIMEOUT = 20  # seconds that a process gets for its own clean-up
@@ -44,7 +45,7 @@ class Spawned:
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         return self.process.wait(timeout)
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import connection
 
-PATIENCE = 30  # seconds
+from tests.waiting import PATIENCE
 
 
 def race(*functions: Callable[[], Any]) -> list[Any]:

@@ -31,6 +31,7 @@ from tests.conftest import Spawn, needed
 from tests.processes import Spawned, environment
 from tests.servers.programs import lasting_ports
 from tests.sse import token_of
+from tests.waiting import PATIENCE
 
 pytestmark = [
     pytest.mark.processes,
@@ -39,7 +40,7 @@ pytestmark = [
 
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "30"))
 BROADCASTS, CLIENTS = (1_000 * SECONDS // 60, 200) if SECONDS >= 60 else (5 * SECONDS, 60)
-HEALED = 120  # seconds that everything may take to come right after the last fault
+HEALED = 300  # seconds that everything may take to come right after the last fault
 
 SETTINGS = {
     "DJANGO_SETTINGS_MODULE": "tests.cluster.settings",  # for a job that ticks each second
@@ -62,7 +63,9 @@ class Run:
     tabs: list[Tab] = field(default_factory=list)
     healed_after: float = 0
 
-    async def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    async def until(
+        self, condition: Callable[[], bool], what: str, seconds: float = PATIENCE
+    ) -> None:
         """Wait for it, however the event loop is used meanwhile."""
         deadline = time.monotonic() + seconds
         while not await asyncio.to_thread(condition):
@@ -104,7 +107,7 @@ class Run:
     async def go(self, planned: list[Planned], chance: random.Random) -> None:
         keeping = [asyncio.create_task(part.keep()) for part in self.site.all_parts]
         for part in self.site.all_parts:
-            await asyncio.wait_for(part.is_ready(), 60)
+            await asyncio.wait_for(part.is_ready(), PATIENCE)
         self.open_tabs(chance)
         following = [asyncio.create_task(tab.follow(lambda _: False)) for tab in self.tabs]
         try:
@@ -168,7 +171,7 @@ class Run:
             part.stopping = True
             assert part.process
             part.process.send(signal.SIGTERM)
-        await asyncio.wait_for(asyncio.gather(*keeping), 60)
+        await asyncio.wait_for(asyncio.gather(*keeping), PATIENCE)
         for part in self.site.all_parts:
             assert part.process
             assert part.process.process.poll() == 0, f"{part.name} did not stop in order"
@@ -235,7 +238,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, spawn: Spawn, seed: int
         var.mkdir()
         env = environment(postgres.start(), var) | SETTINGS | {"REDIS_URL": redis.start()}
         env["KAFKA_BOOTSTRAP_SERVERS"] = kafka.url if kafka else ""
-        assert spawn(["migrate", "--verbosity=0"], env).wait(60) == 0
+        assert spawn(["migrate", "--verbosity=0"], env).wait() == 0
         chance = random.Random(f"{seed} faults")
         yield Site(env, spawn, lasting_ports(2), postgres, redis, kafka, chance)
 
@@ -244,7 +247,7 @@ def settled(site: Site, found: list[Person]) -> list[Person]:
     """The people, as rows."""
     path = site.var / operators.PEOPLE
     path.write_text(json.dumps([asdict(person) for person in found]))
-    assert site.code("from tests.chaos.operators import settle; settle()").wait(60) == 0
+    assert site.code("from tests.chaos.operators import settle; settle()").wait() == 0
     return [Person(**person) for person in json.loads(path.read_text())]
 
 

@@ -3,9 +3,11 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
@@ -20,13 +22,12 @@ from tests import servers
 from tests.conftest import NewPushpin, needed
 from tests.servers import Kafka, KafkaConnect, Postgres, Pushpin
 from tests.servers.__main__ import main
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [
     pytest.mark.processes,
     pytest.mark.skipif(connection.vendor != "sqlite", reason="the project's database has no part"),
 ]
-TIMEOUT = 30  # seconds
 
 
 @pytest.fixture
@@ -70,14 +71,20 @@ def left_of(server: Kafka | KafkaConnect | Pushpin) -> list[str]:
 
 def new_topic(kafka: Kafka, name: str, copies: int = 1) -> str:
     client = AdminClient(kafka.options())
-    client.create_topics([NewTopic(name, 1, copies)])[name].result(TIMEOUT)
+    client.create_topics([NewTopic(name, 1, copies)])[name].result(PATIENCE)
     return name
 
 
 def produce(kafka: Kafka, topic: str, value: bytes) -> None:
     producer = Producer(kafka.options() | {"acks": "all"})
     producer.produce(topic, value)
-    assert producer.flush(TIMEOUT) == 0
+    assert producer.flush(PATIENCE) == 0
+
+
+def polled(consumer: Consumer) -> bytes | None:
+    """A broker that does not know the topic yet is an error, and passes."""
+    message = consumer.poll(1)
+    return message.value() if message and not message.error() else None
 
 
 def consume(kafka: Kafka, topic: str) -> bytes | None:
@@ -85,8 +92,7 @@ def consume(kafka: Kafka, topic: str) -> bytes | None:
     consumer = Consumer(options)
     consumer.subscribe([topic])
     try:
-        message = consumer.poll(TIMEOUT)
-        return message.value() if message else None
+        return wait_until(lambda: polled(consumer), message="a record has come")
     finally:
         consumer.close()
 
@@ -94,8 +100,18 @@ def consume(kafka: Kafka, topic: str) -> bytes | None:
 def ask(url: str, body: object = None, method: str = "GET") -> Any:
     data = json.dumps(body).encode() if body else None
     request = Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urlopen(request, timeout=TIMEOUT) as response:
+    with wait_until(lambda: answer_to(request), message="Connect has settled") as response:
         return json.loads(response.read() or b"null")
+
+
+def answer_to(request: Request) -> Any:
+    """Of Connect, which asks to come again later while its workers settle who does what."""
+    try:
+        return urlopen(request, timeout=PATIENCE)
+    except HTTPError as error:
+        if error.code != HTTPStatus.CONFLICT:
+            raise
+        return None
 
 
 def test_kafka_keeps_its_address_and_records_and_leaves_no_process(kafka: Kafka) -> None:
@@ -112,7 +128,7 @@ def test_kafka_keeps_its_address_and_records_and_leaves_no_process(kafka: Kafka)
 
 def test_kafka_makes_no_topic_by_itself(kafka: Kafka) -> None:
     name = uuid.uuid4().hex
-    assert AdminClient(kafka.options()).list_topics(name, TIMEOUT).topics[name].error
+    assert AdminClient(kafka.options()).list_topics(name, PATIENCE).topics[name].error
 
 
 def test_a_secure_cluster_wants_a_login_and_survives_a_broker(secure_cluster: Kafka) -> None:
@@ -157,11 +173,11 @@ def test_pushpin_passes_on_what_the_server_says_and_stops_as_a_whole(
     new_pushpin: NewPushpin, backend_port: int
 ) -> None:
     pushpin = new_pushpin(backend_port)
-    with urlopen(pushpin.public_url, timeout=TIMEOUT) as response:
+    with urlopen(pushpin.public_url, timeout=PATIENCE) as response:
         assert response.read() == b"hello"
     assert len(left_of(pushpin)) > 1
     pushpin.stop()
-    wait_until(lambda: not left_of(pushpin), TIMEOUT, "its processes ended")
+    wait_until(lambda: not left_of(pushpin), message="its processes ended")
 
 
 def test_a_missing_program_is_a_comment_that_says_what_to_install(

@@ -1,6 +1,5 @@
 """The clients of `python -m benchmarks streams` must see what a server does wrong."""
 
-import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 from benchmarks.peers.stream_servers import Served
 from benchmarks.streams import Events, build_load, load
 from tests.servers import MissingError
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +26,7 @@ def program() -> Path:
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     heard: list[str | None]
+    done: threading.Event
 
 
 @contextmanager
@@ -47,45 +48,49 @@ def served(first: list[int], later: list[int]) -> Iterator[tuple[Served, Server]
                 half = len(frame) // 2  # a chunk need not be a frame
                 for part in (frame[:half], frame[half:]):
                     self.wfile.write(f"{len(part):x}\r\n{part}\r\n".encode())
-            time.sleep(20)
+            self.server.done.wait()
 
         def log_message(self, *_: object) -> None: ...
 
     server = Server(("127.0.0.1", 0), Handler)
     server.heard = []
+    server.done = threading.Event()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         port = server.server_port
         yield Served(port, 0, lambda _: None, lambda count: ["/events"] * count), server
     finally:
+        server.done.set()
         server.shutdown()
-        socketserver.TCPServer.server_close(server)  # without waiting for who still sleeps
+        server.server_close()
 
 
 def test_what_is_missing_comes_twice_or_in_disorder_is_counted(program: Path) -> None:
-    with served([1, 2, 4, 3, 3], []) as (server, _), load(program, server, 3) as streams:
-        streams.events = Events(server, count=5)
-        seen = streams.wait(0.5)
-        assert seen["missing"] == 3
+    with served([1, 2, 4, 4, 3], []) as (server, _), load(program, server, 3) as streams:
+        streams.events = Events(server, count=4)
+        seen = streams.wait(PATIENCE)
+        assert seen["missing"] == 0
         assert seen["disordered"] == 3
         assert seen["duplicates"] == 3
         assert seen["events"] == 12
         assert 0 <= seen["p50_ms"] <= seen["p99_ms"] <= seen["max_ms"] < 5_000
+        streams.events.count = 5
+        assert streams.wait(0)["missing"] == 3
 
 
 def test_who_was_cut_comes_back_with_the_last_id(program: Path) -> None:
     with served([1, 2], [3]) as (server, backend), load(program, server, 2) as streams:
         streams.events = Events(server, count=2)
-        assert streams.wait(5)["missing"] == 0
+        assert streams.wait(PATIENCE)["missing"] == 0
         streams.say("cut")
         assert streams.say("return")["failed"] == 0
         streams.events.count = 3
-        assert streams.wait(5)["missing"] == 0
+        assert streams.wait(PATIENCE)["missing"] == 0
         assert sorted(map(str, backend.heard)) == ["2", "2", "None", "None"]
 
 
 def test_who_reads_nothing_is_not_waited_for(program: Path) -> None:
     with served([1], []) as (server, _), load(program, server, 4, unwilling=1) as streams:
         streams.events = Events(server, count=1)
-        seen = streams.wait(5)
+        seen = streams.wait(PATIENCE)
         assert (seen["missing"], seen["events"]) == (0, 2)

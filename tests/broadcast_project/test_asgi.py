@@ -12,7 +12,7 @@ from django.db import connection
 from tests.conftest import Spawn
 from tests.processes import Environment
 from tests.sse import run_code
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -47,6 +47,6 @@ def ask(port: int, *, parallel: int) -> list[int]:
 
 def status_of_inbox(port: int) -> int:
     login = b64encode(b"reader:secret").decode()
-    with closing(HTTPConnection("127.0.0.1", port, timeout=60)) as http:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as http:
         http.request("GET", "/api/user/messages", headers={"Authorization": f"Basic {login}"})
         return http.getresponse().status

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Spawn
 from tests.processes import Environment, Spawned
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.processes
 
@@ -39,7 +39,7 @@ def members(group: int) -> list[str]:
 
 
 def status(port: int, path: str = "/admin/login/") -> int:
-    connection = HTTPConnection("localhost", port, timeout=10)
+    connection = HTTPConnection("localhost", port, timeout=PATIENCE)
     try:
         connection.request("GET", path)
         return connection.getresponse().status
@@ -52,8 +52,11 @@ def status(port: int, path: str = "/admin/login/") -> int:
 @pytest.fixture
 def up(spawn: Spawn, live_database: Environment, free_port: int) -> Spawned:
     up = spawn(["up", "--port", str(free_port)], live_database | {"DEBUG": "true"})
-    wait_until(lambda: up.process.poll() is not None or "Log in as" in up.output(), 60, "up is up")
+    wait_until(
+        lambda: up.process.poll() is not None or "Log in as" in up.output(), message="up is up"
+    )
     assert up.process.poll() is None
+    wait_until(lambda: set(parts(up)) == {"web", "relay", "qcluster"}, message="all parts run")
     return up
 
 
@@ -61,7 +64,6 @@ def test_up_serves_and_says_where_to_look(up: Spawned, free_port: int) -> None:
     assert status(free_port) == 200
     assert f"http://localhost:{free_port}/admin/" in up.output()
     assert "admin/admin" in up.output()
-    assert set(parts(up)) == {"web", "relay", "qcluster"}
 
 
 def test_up_starts_a_killed_web_server_again(up: Spawned, free_port: int) -> None:
@@ -76,7 +78,7 @@ def test_ctrl_c_stops_everything_and_is_a_success(up: Spawned) -> None:
     groups = parts(up).values()
     up.send(signal.SIGINT)
     assert up.wait() == 0
-    assert [members(group) for group in groups] == [[], [], []]
+    wait_until(lambda: not any(members(group) for group in groups))
     assert "is killed" not in up.output()
 
 
@@ -102,9 +104,9 @@ def test_up_says_that_its_port_is_taken_before_it_starts_anything(
 def test_up_refuses_demo_logins_outside_debug(
     spawn: Spawn, live_database: Environment, free_port: int
 ) -> None:
-    assert spawn(["demo"], live_database | {"DEBUG": "true"}).wait(60) == 0
+    assert spawn(["demo"], live_database | {"DEBUG": "true"}).wait() == 0
     up = spawn(["up", "--port", str(free_port)], live_database)
-    assert up.wait(60) == 1
+    assert up.wait() == 1
     assert "known passwords: admin, user-001, user-002," in up.output()
 
 
@@ -112,7 +114,9 @@ def test_a_production_start_collects_static_files_and_shows_no_logins(
     spawn: Spawn, live_database: Environment, free_port: int
 ) -> None:
     up = spawn(["up", "--port", str(free_port)], live_database)
-    wait_until(lambda: up.process.poll() is not None or "Stop with" in up.output(), 60, "up is up")
+    wait_until(
+        lambda: up.process.poll() is not None or "Stop with" in up.output(), message="up is up"
+    )
     assert "admin/admin" not in up.output()
     assert "No operator yet" in up.output()
     assert (Path(live_database["VAR_DIR"]) / "static" / "admin").is_dir()

@@ -302,7 +302,7 @@ def test_a_killed_run_is_finished_by_running_again(
     assert "imported" not in killed.output()
 
     again = spawn(["import_broadcasts", str(path)], live_database)
-    assert again.wait(60) == 0, again.output()
+    assert again.wait() == 0, again.output()
     counts = _counts(again.output())
     assert 0 < counts["already there"] < MANY
     assert sum(counts.values()) == MANY
@@ -324,7 +324,7 @@ def test_two_runs_at_once_import_each_line_once(
 ) -> None:
     path = write(*[line(f"id-{number}") for number in range(MANY)])
     both = [spawn(["import_broadcasts", str(path)], live_database) for _ in range(2)]
-    assert [one.wait(60) for one in both] == [0, 0], both[0].output() + both[1].output()
+    assert [one.wait() for one in both] == [0, 0], both[0].output() + both[1].output()
     code = (
         "from outbox.models import Event;"
         "print(Event.objects.filter(type='broadcast.activated').count())"

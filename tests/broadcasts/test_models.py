@@ -14,8 +14,8 @@ from tests.factories import ActiveFactory, DraftFactory, ProductFactory, UserFac
 
 pytestmark = pytest.mark.django_db
 
-NOW = timezone.now()
-HOUR = timedelta(hours=1)
+NOW = timezone.now()  # when the tests were collected
+DAY = timedelta(days=1)
 
 
 @pytest.mark.parametrize(
@@ -58,22 +58,22 @@ def test_an_external_id_is_there_once_and_none_is_no_id() -> None:
 
 def test_what_is_due_has_come_and_is_not_paused() -> None:
     past, ahead, paused = (DraftFactory.create() for _ in range(3))
-    moments = {past: (NOW, None), ahead: (NOW + HOUR, None), paused: (NOW, NOW + HOUR)}
+    moments = {past: (NOW, None), ahead: (NOW + DAY, None), paused: (NOW, NOW + DAY)}
     for broadcast, (moment, pause) in moments.items():
         Broadcast.objects.filter(pk=broadcast.pk).update(
             status=Status.SCHEDULED, scheduled_at=moment, next_attempt_at=pause
         )
     assert list(Broadcast.objects.due(NOW)) == [past]
-    assert set(Broadcast.objects.due(NOW + HOUR)) == {past, ahead, paused}
+    assert set(Broadcast.objects.due(NOW + DAY)) == {past, ahead, paused}
 
 
 def test_what_is_visible_is_active_and_not_past_its_expiry() -> None:
     UserFactory.create()
     DraftFactory.create()
-    send(DraftFactory.create(), NOW + HOUR)
-    forever, until = ActiveFactory.create(), ActiveFactory.create(expires_at=NOW + HOUR)
+    send(DraftFactory.create(), NOW + DAY)
+    forever, until = ActiveFactory.create(), ActiveFactory.create(expires_at=NOW + DAY)
     assert set(Broadcast.objects.visible(NOW)) == {forever, until}
-    assert set(Broadcast.objects.visible(NOW + HOUR)) == {forever}
+    assert set(Broadcast.objects.visible(NOW + DAY)) == {forever}
 
 
 def test_targets_are_counted_without_being_fetched(django_assert_num_queries: Any) -> None:

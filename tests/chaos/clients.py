@@ -12,6 +12,7 @@ from urllib.request import Request, urlopen
 
 from tests.chaos.plan import Person
 from tests.sse import Client
+from tests.waiting import PATIENCE
 
 RETURN = (0.2, 1.0)  # seconds; a quarter of what the server asks for
 WORDS = ("MESSAGE", "MESSAGE_REMOVED")
@@ -94,7 +95,7 @@ def inbox(port: int, person: Person) -> set[int]:
     url: str | None = f"http://localhost:{port}/api/user/messages?limit=100"
     while url:
         request = Request(url, headers={"Cookie": f"sessionid={person.session}"})
-        with urlopen(request, timeout=30) as answer:
+        with urlopen(request, timeout=PATIENCE) as answer:
             page: dict[str, Any] = json.load(answer)
         found |= {message["broadcast_id"] for message in page["results"]}
         url = page["next"]

@@ -26,15 +26,15 @@ def every_second() -> int:
     return 1
 
 
-@periodic("TEST_LONG", every="1s", at_most="1s")
+@periodic("TEST_LONG", every="1s", at_most="4s")
 def long() -> int:
     """Run for several times the length of its lease."""
-    time.sleep(5)
+    time.sleep(10)
     write_down("long")
     return 1
 
 
-@periodic("TEST_FREEZE", every="1s", at_most="2s")
+@periodic("TEST_FREEZE", every="1s", at_most="4s")
 def freeze() -> int:
     """The first run says that it has begun, and waits to be let go."""
     begun, go = HERE / "begun", HERE / "go"

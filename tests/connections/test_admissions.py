@@ -16,6 +16,7 @@ from connections.models import Connection
 from connections.refusals import Refusal
 from connections.registry import get_registry
 from connections.tokens import make_token
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -88,7 +89,7 @@ class Gate:
 
     def __call__(self, node: str, asking: Sequence[Asking]) -> Any:
         self.batches.append(len(asking))
-        self.open.wait(10)
+        self.open.wait(PATIENCE)
         return self.admits(node, asking)
 
 

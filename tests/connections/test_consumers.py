@@ -26,6 +26,7 @@ from connections.wire import frame_of
 from outbox.logs import get_log
 from outbox.relay import Relay
 from outbox.topics import BROADCASTS
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,11 +70,11 @@ def ask(
         for _ in range(times):
             application = ApplicationCommunicator(consumers.StreamConsumer.as_asgi(), scope)
             await application.send_input({"type": "http.request"})
-            start = await application.receive_output(10)
+            start = await application.receive_output(PATIENCE)
             for _ in range(pieces):
-                body = await application.receive_output(10)
+                body = await application.receive_output(PATIENCE)
             await application.send_input({"type": "http.disconnect"})
-            await application.wait(10)
+            await application.wait(PATIENCE)
         await hub.get_hub().shut_down()
         return start, body
 
@@ -244,17 +245,17 @@ def test_a_client_that_goes_while_it_is_admitted_leaves_no_connection_behind(
 
     def admit_slowly(*asking: Any) -> Any:
         admitting.set()
-        gone.wait(10)
+        gone.wait(PATIENCE)
         return admit(*asking)
 
     async def come_and_go() -> None:
         consumer = ApplicationCommunicator(consumers.StreamConsumer.as_asgi(), scope)
         await consumer.send_input({"type": "http.request"})
-        await asyncio.to_thread(admitting.wait, 10)
+        await asyncio.to_thread(admitting.wait, PATIENCE)
         await consumer.send_input({"type": "http.disconnect"})
-        await consumer.wait(10)
+        await consumer.wait(PATIENCE)
         gone.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while not await asyncio.to_thread(ended):
                 await asyncio.sleep(0.02)
         await hub.get_hub().shut_down()
@@ -316,7 +317,7 @@ def test_permissions_that_change_while_a_stream_opens_cut_it(
         frames = [frame_of(record) for record in get_log().tail(BROADCASTS, 1)[0]]
         this.loop.call_soon_threadsafe(this.dispatch, frames)
         this.loop.call_soon_threadsafe(done.set)
-        done.wait(10)
+        done.wait(PATIENCE)
         return answer
 
     monkeypatch.setattr(admissions, "admit", admit_and_then_change)

@@ -14,8 +14,9 @@ from connections import hub as hub_module
 from connections.hub import Hub
 from connections.signals import delivered
 from connections.stream import Stream
-from connections.wire import frames_of
+from connections.wire import Frame, frames_of
 from outbox.logs import Record
+from tests.waiting import PATIENCE
 
 
 def record(position: int, data: Any) -> Record:
@@ -64,15 +65,21 @@ def read_of(log: Any, monkeypatch: pytest.MonkeyPatch, until: int) -> list[int]:
     read: list[int] = []
 
     class Loop:
-        def call_soon_threadsafe(self, call: Callable[..., None], given: Any) -> None:
-            read.extend([frame.position for frame in given] if isinstance(given, list) else [given])
+        def call_soon_threadsafe(self, call: Callable[..., None], *given: int) -> None:
+            read.extend(given)
+            if not given:
+                call()
             if read[-1] >= until:
                 hub.stopping.set()
 
+    def dispatch(frames: list[Frame]) -> None:
+        read.extend(frame.position for frame in frames)
+
     hub.loop = Loop()  # type: ignore[assignment]
+    monkeypatch.setattr(hub, "dispatch", dispatch)
     reader = threading.Thread(target=hub._read, daemon=True)
     reader.start()
-    reader.join(10)
+    reader.join(PATIENCE)
     return read
 
 
@@ -94,6 +101,19 @@ def test_what_comes_twice_in_one_batch_is_handed_over_once(
             self.polls = [[record(n, {"n": n}) for n in (8, 9, 8, 9, 10, 7, 8)]]
 
     assert read_of(Repeating(), monkeypatch, until=10) == [6, 7, 8, 9, 10]
+
+
+def test_what_came_while_the_loop_was_busy_is_dispatched_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub("a")
+    dispatched: list[list[Frame]] = []
+    monkeypatch.setattr(hub, "dispatch", dispatched.append)
+    frames = [Frame(b"", position, ("all",)) for position in (1, 2, 3)]
+    hub.arrived.extend([frames[:1], frames[1:]])
+    hub._take_in()
+    hub._take_in()
+    assert dispatched == [frames]
 
 
 def test_streams_are_told_when_what_the_process_missed_is_gone(

@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 HEARTBEAT = 0.5  # seconds
-READ_TIMEOUT = 3  # seconds of silence after which nginx cuts
+READ_TIMEOUT = 6  # seconds of silence after which nginx cuts
 BUFFER = 4096  # bytes, the smallest that nginx collects before it passes them on
 READER_ID = "from django.contrib.auth.models import User; print(User.objects.get().pk)"
 
@@ -24,7 +24,7 @@ READER_ID = "from django.contrib.auth.models import User; print(User.objects.get
 def test_events_arrive_at_once_and_heartbeats_keep_an_idle_stream_open(
     live_database: Environment, free_port: int, spawn: Spawn, new_nginx: NewNginx, tmp_path: Path
 ) -> None:
-    env = live_database | {"SSE_HEARTBEAT": str(HEARTBEAT)}
+    env = live_database | {"SSE_HEARTBEAT": str(HEARTBEAT), "SSE_TOKEN_SECONDS": "3600"}
     site = Site(env, free_port, spawn).start()
     nginx = new_nginx(free_port, READ_TIMEOUT)
     query = urlencode({"token": token_of(int(site.code(READER_ID)), env)})

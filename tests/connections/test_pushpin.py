@@ -21,6 +21,7 @@ from tests.processes import Environment
 from tests.servers import Kafka, Pushpin
 from tests.servers.pushpin import KEY
 from tests.sse import Client, token_of
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -50,7 +51,7 @@ def site(
 ) -> Iterator[ProxiedSite]:
     pushpin = new_pushpin(free_port)
     more = {
-        "SSE_TOKEN_SECONDS": "600",
+        "SSE_TOKEN_SECONDS": "3600",
         "SSE_CONNECTS_PER_MINUTE": "0",
         "GRIP_URL": pushpin.url,
         "GRIP_KEY": KEY,
@@ -70,7 +71,7 @@ async def following(*clients: Client) -> Any:
         task.cancel()
 
 
-async def until(condition: Any, seconds: float = 60) -> None:
+async def until(condition: Any, seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
@@ -144,7 +145,7 @@ def test_kafka_as_the_log_changes_nothing(site: ProxiedSite, kafka: Kafka) -> No
             await until(lambda: all(len(messages(client)) >= 20 for client in clients))
             return sent
 
-    sent = asyncio.run(asyncio.wait_for(follow(), 120))
+    sent = asyncio.run(asyncio.wait_for(follow(), 600))
     assert [messages(client) for client in clients] == [sent, sent]
 
 
@@ -195,7 +196,7 @@ def test_a_publisher_that_is_killed_costs_nobody_a_message(site: ProxiedSite) ->
     def expected(client: Client) -> int:
         return 200 if client is clients[0] else 184
 
-    sent = asyncio.run(asyncio.wait_for(follow(), 240))
+    sent = asyncio.run(asyncio.wait_for(follow(), 600))
     assert len(sent) == 200
     assert messages(clients[0]) == sent
     assert all(len(messages(client)) == 184 for client in clients[1:])
@@ -220,7 +221,7 @@ def test_a_proxy_that_is_restarted_costs_nobody_a_message(site: ProxiedSite) -> 
             await until(lambda: all(len(messages(client)) >= 60 for client in clients))
             return sent
 
-    sent = asyncio.run(asyncio.wait_for(follow(), 120))
+    sent = asyncio.run(asyncio.wait_for(follow(), 600))
     for client in clients:
         assert messages(client) == sent
         assert ids(client) == sorted(set(ids(client)))
@@ -284,7 +285,7 @@ def test_a_stream_of_more_channels_than_pushpin_takes_is_held_by_web(site: Proxi
 
 def refusal(url: str, **headers: str) -> tuple[int, str]:
     with pytest.raises(HTTPError) as refused:
-        urlopen(Request(url, headers=headers), timeout=30)
+        urlopen(Request(url, headers=headers), timeout=PATIENCE)
     return refused.value.code, refused.value.read().decode()
 
 

@@ -2,6 +2,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
@@ -34,6 +35,7 @@ def told_to_close() -> list[str | None]:
     return [event.data["connection_id"] for event in Event.objects.filter(type=CLOSE)]
 
 
+@time_machine.travel("2030-01-01", tick=False)
 def test_a_stream_with_heartbeats_is_left_alone(user: User) -> None:
     live("a")
     connect(user, quiet_for=59)

@@ -16,6 +16,7 @@ from connections.ring import Ring
 from connections.stream import Stream
 from connections.wire import Frame, encode, notice
 from outbox.logs import Record
+from tests.waiting import PATIENCE
 
 
 class MemoryLog:
@@ -40,6 +41,7 @@ class MemoryHub:
         self.head = 0
         self.streams: list[Stream] = []
         self.wrote: list[Frame] = []
+        self.sent = b""
 
     async def in_database(self, function: Callable[..., Any], *args: Any) -> Any:
         answer = function(*args)
@@ -50,7 +52,7 @@ class MemoryHub:
     def written(self, stream: Stream, frames: list[Frame]) -> None:
         self.wrote += frames
 
-    def publish(self, channel: str) -> None:
+    def publish(self, channel: str, *, more: bool = False) -> None:
         position = len(self.log.records) + 1
         self.log.records.append(record(position, channel))
         frame = Frame(encode("MESSAGE", {"n": position}, position), position, (channel,))
@@ -59,6 +61,8 @@ class MemoryHub:
         for stream in self.streams:
             if channel in stream.channels:
                 stream.push(frame)
+            if not more:
+                stream.flush()
 
 
 def record(position: int, channel: str) -> Record:
@@ -87,14 +91,18 @@ async def follow(
 
     async def write(body: bytes) -> None:
         await reads.acquire()
+        hub.sent += body
 
     task = asyncio.create_task(stream.run(write))
     for step in steps:
         if step in ("mine", "other"):
             hub.publish(step)
+        elif step == "mine, and more":
+            hub.publish("mine", more=True)
         elif step == "read":
             reads.release()
         await asyncio.sleep(0)
+    stream.flush()
     for _ in range(2_000):  # the socket drains
         reads.release()
         await asyncio.sleep(0)
@@ -103,12 +111,14 @@ async def follow(
 
 
 @given(
-    steps=st.lists(st.sampled_from(["mine", "mine", "other", "read", "yield"]), max_size=60),
+    steps=st.lists(
+        st.sampled_from(["mine", "mine", "mine, and more", "other", "read", "yield"]), max_size=60
+    ),
     ring_size=st.integers(2, 12),
     buffer=st.sampled_from([60, 200, 10_000]),
     start=st.integers(0, 12),
 )
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=300)
 def test_every_frame_of_its_channels_is_written_once_and_in_order(
     steps: list[str], ring_size: int, buffer: int, start: int
 ) -> None:
@@ -118,6 +128,78 @@ def test_every_frame_of_its_channels_is_written_once_and_in_order(
         )
     wanted = [r.position for r in hub.log.records if "mine" in r.channels]
     assert [frame.position for frame in hub.wrote] == wanted
+    assert hub.sent == b"".join(frame.body for frame in hub.wrote)
+
+
+def written_by(
+    write: Callable[[bytes], Any], then: Callable[[MemoryHub, Stream], None]
+) -> tuple[MemoryHub, "asyncio.Task[None]"]:
+    """A stream that waits for its first frame, then one for it, then `then`."""
+
+    async def run() -> tuple[MemoryHub, "asyncio.Task[None]"]:
+        hub = MemoryHub(10)
+        stream = Stream(hub, uuid4(), 1, ["mine"], 0)  # type: ignore[arg-type]
+        hub.streams.append(stream)
+        task = asyncio.create_task(stream.run(write))
+        await asyncio.sleep(0)
+        hub.publish("mine")
+        then(hub, stream)
+        await asyncio.wait([task], timeout=0.01)
+        return hub, task
+
+    return asyncio.run(run())
+
+
+def test_what_the_socket_takes_is_written_before_any_task_runs() -> None:
+    at_once: list[int] = []
+
+    async def write(body: bytes) -> None:
+        pass
+
+    written_by(write, lambda hub, stream: at_once.append(len(hub.wrote)))
+    assert at_once == [1]
+
+
+def test_what_the_socket_does_not_take_is_waited_for_by_the_task() -> None:
+    free = asyncio.Event()
+    stuck: list[float] = []
+
+    async def write(body: bytes) -> None:
+        await free.wait()
+
+    def then(hub: MemoryHub, stream: Stream) -> None:
+        assert not hub.wrote
+        stuck.append(stream.stuck_since)
+        free.set()
+
+    hub, task = written_by(write, then)
+    assert stuck[0] > 0
+    assert [frame.position for frame in hub.wrote] == [1]
+    assert task.cancelled()  # by the end of the loop: it waited for more
+
+
+def test_a_stream_that_is_cut_while_it_is_written_to_ends() -> None:
+    ended: list[str] = []
+
+    async def write(body: bytes) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("write")
+
+    hub, task = written_by(write, lambda hub, stream: stream.cut("reads too slowly"))
+    assert ended == ["write"]
+    assert task.cancelled()
+    assert not hub.wrote
+
+
+def test_a_write_that_fails_ends_its_stream_and_no_other() -> None:
+    async def write(body: bytes) -> None:
+        raise OSError("the client is gone")
+
+    hub, task = written_by(write, lambda hub, stream: None)
+    assert isinstance(task.exception(), OSError)
+    assert not hub.wrote
 
 
 def test_a_client_that_does_not_read_never_holds_more_than_its_buffer(
@@ -191,7 +273,7 @@ def test_what_comes_after_a_stream_was_told_to_end_is_not_for_it(
             await asyncio.sleep(0)
         stream.close(notice("DISCONNECTED", {}), "permissions changed")
         hub.publish("mine")
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENCE)
         return written
 
     assert [body.split(b"\n")[0] for body in asyncio.run(told_to_end())] == [b"event: DISCONNECTED"]

@@ -1,10 +1,13 @@
+from datetime import timedelta
+
 import pytest
 from django.test import override_settings
-from django_q.models import OrmQ
+from django.utils import timezone
+from django_q.models import OrmQ, Schedule
 from django_q.tasks import async_task
 
 from jobs.broker import RedisBroker
-from jobs.models import Job, Run, RunStatus
+from jobs.models import Run, RunStatus
 from tests.conftest import Spawn
 from tests.live import database_of
 from tests.processes import Environment
@@ -86,8 +89,8 @@ def test_run_now_of_a_cluster_job_waits_for_no_tick(
             return Run.objects.filter(job=name, status=RunStatus.SUCCEEDED).count()
 
     with database_of(env):
-        Job.objects.update(paused_at="2026-01-01T00:00:00Z")  # no tick would run it
+        Schedule.objects.update(next_run=timezone.now() + timedelta(days=1))
     spawn(["qcluster"], env)
     asked = spawn(["shell", "-c", f"from jobs.execution import run_now; run_now('{name}')"], env)
     assert asked.wait() == 0
-    wait_until(lambda: runs() == 1, 25, "the run that was asked for")
+    wait_until(lambda: runs() == 1, message="the run that was asked for")

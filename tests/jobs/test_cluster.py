@@ -32,11 +32,11 @@ from tests.factories import ActiveFactory, DraftFactory, GroupFactory, UserFacto
 from tests.live import database_of
 from tests.processes import Environment, Spawned
 from tests.servers import MissingError
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
-GENEROUS = timedelta(seconds=30)  # a benchmark says how late it really is
+GENEROUS = timedelta(seconds=PATIENCE)  # a benchmark says how late it really is
 SENT = "broadcast.activated"
 SECONDS = int(os.environ.get("CHAOS_SECONDS", "15"))
 OFF = ("TEST_EVERY_SECOND", "TEST_LONG", "TEST_FREEZE", "TEST_RAISES", "TEST_HANGS")
@@ -51,6 +51,11 @@ class Cluster:
     def start(self, number: int, *jobs: str) -> None:
         self.env |= {f"{name}_ENABLED": str(name in jobs).lower() for name in OFF}
         self.nodes = [self.node(n) for n in range(number)]
+
+    def wait_for(self, started: str) -> None:
+        """Until each node has begun with this job or worker."""
+        for node in self.nodes:
+            wait_until(lambda node=node: f"{started} started" in node.output())  # type: ignore[misc]
 
     def node(self, number: int, **more: str) -> Spawned:
         return self.spawn(["relay"], self.env | {"NODE_NAME": f"node-{number}"} | more)
@@ -160,18 +165,17 @@ def test_the_job_of_a_killed_holder_runs_again_when_its_lease_is_over(cluster: C
     cluster.start(2, name)
     begun = Path(cluster.env["VAR_DIR"]) / "begun"
     wait_until(lambda: begun.exists() and begun.read_text(), message="a run has begun")
+    cluster.wait_for(name)
     os.kill(int(begun.read_text()), signal.SIGKILL)
+    killed = time.monotonic()
     wait_until(cluster.look(lambda: succeeded(name)), message="another node runs it")
+    assert time.monotonic() - killed < 30  # its lease was of 4 s
     with database_of(cluster.env):
         lost, *later = sorted(
             (run for run in runs_of(name) if run.started_at), key=lambda run: run.token
         )
     assert lost.status == RunStatus.LOST
-    assert lost.started_at
-    assert later[0].started_at
     assert later[0].node != lost.node
-    # 2 s of lease, of which the holder may have renewed some before it was killed.
-    assert later[0].started_at - lost.started_at < timedelta(seconds=10)
 
 
 def test_a_holder_that_was_frozen_past_its_lease_cannot_write(cluster: Cluster) -> None:
@@ -205,11 +209,14 @@ def test_a_job_longer_than_its_lease_keeps_it(cluster: Cluster) -> None:
 
 def test_a_job_that_raises_and_one_that_hangs_keep_nobody_else(cluster: Cluster) -> None:
     cluster.start(1, "TEST_EVERY_SECOND", "TEST_RAISES", "TEST_HANGS")
-    wait_until(cluster.look(lambda: succeeded("TEST_EVERY_SECOND") > 2))
+    raised = Run.objects.filter(job="TEST_RAISES", status=RunStatus.FAILED)
+    wait_until(cluster.look(lambda: raised.exists() and runs_of("TEST_HANGS")))
     with database_of(cluster.env):
-        failed = Run.objects.filter(job="TEST_RAISES", status=RunStatus.FAILED).first()
-        hanging = Run.objects.get(job="TEST_HANGS")
-    assert failed
+        before = succeeded("TEST_EVERY_SECOND")
+    wait_until(cluster.look(lambda: succeeded("TEST_EVERY_SECOND") > before + 2))
+    with database_of(cluster.env):
+        failed = raised.earliest("slot")
+        (hanging,) = runs_of("TEST_HANGS")
     assert failed.error == "ValueError: a bug"
     assert "Traceback" in failed.traceback
     assert hanging.status == RunStatus.RUNNING
@@ -230,8 +237,7 @@ def test_a_clock_that_is_wrong_runs_nothing_twice(
     cluster.nodes = [cluster.node(0, **wrong)]
     wait_until(cluster.look(lambda: succeeded(name)), message="the node whose clock is wrong runs")
     cluster.nodes += [cluster.node(1), cluster.node(2)]
-    for node in cluster.nodes:
-        wait_until(lambda node=node: f"{name} started" in node.output())  # type: ignore[misc]
+    cluster.wait_for(name)
     with database_of(cluster.env):
         before = succeeded(name)
     wait_until(cluster.look(lambda: succeeded(name) > before + 5), message="it goes on")
@@ -263,16 +269,19 @@ def test_a_clock_that_is_wrong_does_nothing_early_or_late(
     with database_of(cluster.env):
         reader = UserFactory.create()
         stream = Connection.objects.create(user=reader, node="a")
-        minute = timezone.now() + timedelta(seconds=60)
-        later = send(DraftFactory.create(), minute)
-        ends_later = ActiveFactory.create(expires_at=minute)
+        soon = timezone.now() + timedelta(minutes=4)  # less than the clock is wrong
+        later = send(DraftFactory.create(), soon)
+        ends_later = ActiveFactory.create(expires_at=soon)
         now = send(DraftFactory.create(), timezone.now() + timedelta(seconds=2))
-        sweep = cluster.spawn(["run_job", "STALE_CONNECTION_CLEANUP"], cluster.env | wrong)
+        patient = {"SSE_CLIENT_TIMEOUT": "240"}
+        sweep = cluster.spawn(
+            ["run_job", "STALE_CONNECTION_CLEANUP"], cluster.env | wrong | patient
+        )
         assert sweep.wait() == 0
         wait_until(lambda: Event.objects.published().filter(data__broadcast_id=now.pk, type=SENT))
         for row in (later, ends_later, now, stream):
             row.refresh_from_db()
-        assert timezone.now() < minute, "the machine is too slow to tell"
+        assert timezone.now() < soon, "the machine is too slow to tell"
     assert now.activated_at
     assert now.scheduled_at
     assert now.activated_at >= now.scheduled_at
@@ -284,12 +293,11 @@ def test_a_thousand_that_are_due_at_once_are_sent_once_each_by_three_nodes(
     cluster: Cluster,
 ) -> None:
     cluster.start(3)
-    for node in cluster.nodes:
-        wait_until(lambda node=node: "BROADCAST_CLOCK started" in node.output())  # type: ignore[misc]
+    cluster.wait_for("BROADCAST_CLOCK")
     with database_of(cluster.env):
         moment = schedule_mixed(1_000)
         active = Broadcast.objects.filter(status=Status.ACTIVE)
-        wait_until(lambda: active.count() == 1_000, 60, "all are active")
+        wait_until(lambda: active.count() == 1_000, message="all are active")
         told = Counter(Event.objects.filter(type=SENT).values_list("key", flat=True))
         moments = list(active.values_list("activated_at", flat=True))
         addressed = Address.objects.values("broadcast_id").distinct().count()
@@ -336,7 +344,7 @@ def test_a_job_that_hangs_in_qcluster_is_ended_and_keeps_nobody_else(cluster: Cl
         time.sleep(0.5)
         return succeeded(hangs)
 
-    wait_until(cluster.look(tick_both), 60, "it was ended, and ran again")
+    wait_until(cluster.look(tick_both), message="it was ended, and ran again")
     with database_of(cluster.env):
         ran = sorted((run for run in runs_of(hangs) if run.started_at), key=lambda run: run.token)
         ended = ran[0]
@@ -379,16 +387,15 @@ def test_a_pause_holds_on_every_node(cluster: Cluster) -> None:
     name = "TEST_EVERY_SECOND"
     cluster.start(2, name)
     wait_until(cluster.look(lambda: succeeded(name)))
+    started = Run.objects.filter(job=name, started_at__isnull=False)
     with database_of(cluster.env):
-        pause(name)
-        paused_at = Job.objects.get(name=name).paused_at
-        assert paused_at
+        pause(name)  # it may have waited for a node that was claiming a slot
+        before = started.count()
     time.sleep(2.5)  # two slots pass
     with database_of(cluster.env):
-        assert not Run.objects.filter(job=name, started_at__gt=paused_at).exists()
+        assert started.count() == before
         resume(name)
-    again = Run.objects.filter(job=name, started_at__gt=paused_at)
-    wait_until(cluster.look(again.exists), message="it runs again")
+    wait_until(cluster.look(lambda: started.count() > before), message="it runs again")
 
 
 def test_qcluster_outlives_a_database_that_cuts_its_connections(cluster: Cluster) -> None:
@@ -405,7 +412,7 @@ def test_qcluster_outlives_a_database_that_cuts_its_connections(cluster: Cluster
     for _ in range(2):
         with database_of(cluster.env):
             Schedule.objects.update(next_run=timezone.now() - timedelta(minutes=1))
-        wait_until(looked, 60, "the scheduler looks")
+        wait_until(looked, message="the scheduler looks")
         with database_of(cluster.env), connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

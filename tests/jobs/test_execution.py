@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,10 +26,16 @@ from jobs.execution import (
 from jobs.leases import Fenced, fenced, held
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import Misfire, Outcome, PeriodicJob, periodic, periodic_jobs
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 Declare = Callable[..., PeriodicJob]
+
+# This moment lies in the middle of a slot, of some twenty days: none begins while a test runs.
+SLOT = timedelta(seconds=int(time.time() / 1_000.5))
+EVERY = f"{SLOT.total_seconds():.0f}s"
+NOT_SOON = "0 0 29 2 *"
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
 
     def job(run: Callable[[], Any] = lambda: 1, **options: Any) -> PeriodicJob:
         run.__doc__ = "A job of a test."
-        periodic("TEST", **{"every": "1h"} | options)(run)
+        periodic("TEST", **{"every": EVERY} | options)(run)
         Job.objects.get_or_create(name="TEST")
         return periodic_jobs["TEST"]
 
@@ -46,8 +53,8 @@ def declare(monkeypatch: pytest.MonkeyPatch) -> Iterator[Declare]:
     periodic_jobs.pop("TEST", None)
 
 
-def move_last_slot(hours: int) -> None:
-    Job.objects.filter(name="TEST").update(last_slot=F("last_slot") - timedelta(hours=hours))
+def move_last_slot(slots: int) -> None:
+    Job.objects.filter(name="TEST").update(last_slot=F("last_slot") - slots * SLOT)
 
 
 def free() -> None:
@@ -67,7 +74,7 @@ def test_a_job_runs_once_at_start_and_not_again_in_its_slot(declare: Declare) ->
 
 
 def test_a_cron_job_waits_for_its_first_moment(declare: Declare) -> None:
-    assert run_due(declare(every="0 2 * * *")) is None
+    assert run_due(declare(every=NOT_SOON)) is None
 
 
 def test_at_least_keeps_a_second_run_away(declare: Declare) -> None:
@@ -158,12 +165,12 @@ def locked() -> Iterator[None]:
         with transaction.atomic():
             list(Job.objects.select_for_update().filter(name="TEST"))
             held.set()
-            done.wait(30)
+            done.wait(PATIENCE)
         connection.close()
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    assert held.wait(PATIENCE)
     try:
         yield
     finally:
@@ -259,7 +266,7 @@ def test_a_slot_cannot_be_claimed_twice_even_when_the_row_is_set_back(declare: D
 def test_the_next_slot_is_awaited(declare: Declare) -> None:
     job = declare()
     run_due(job)
-    assert 0 < seconds_until_due(job) <= 3600
+    assert 0 < seconds_until_due(job) <= SLOT.total_seconds()
     run_now("TEST")
     assert seconds_until_due(job) == 0
 

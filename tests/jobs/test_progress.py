@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import signal
 import termios
@@ -105,7 +106,7 @@ def test_the_command_says_what_was_done_and_draws_no_bar_into_a_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     declare(lambda: sum(track([1, 2])))
-    assert run_job().startswith(f"{NAME}: 3 items in 0:00:00")
+    assert re.match(rf"{NAME}: 3 items in \d:\d\d:\d\d", run_job())
     assert capsys.readouterr().err == ""
 
 
@@ -159,7 +160,7 @@ def test_an_interrupted_run_gives_its_lease_back_and_is_recorded(
     begun = Path(env["VAR_DIR"]) / "begun"
     wait_until(lambda: begun.exists() and begun.read_text(), message="the run has begun")
     command.send(number)
-    assert command.wait(10) == 130
+    assert command.wait() == 130
     assert "TEST_FREEZE was interrupted" in command.output()
     assert "Traceback" not in command.output()
     with database_of(env):

@@ -10,7 +10,7 @@ from jobs.registry import workers
 from jobs.runner import Runner, WorkerDied
 from tests.conftest import Spawn
 from tests.processes import Environment
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,7 +73,7 @@ def test_a_worker_that_fails_goes_on_and_stops_no_other(monkeypatch: pytest.Monk
     running, thread = run_with(monkeypatch, failing, good)
     wait_until(lambda: failing.steps > 3 and good.steps > 3)
     running.stopping.set()
-    thread.join(10)
+    thread.join(PATIENCE)
     assert failing.stopped
     assert good.stopped
 
@@ -102,7 +102,7 @@ def test_the_command_stops_cleanly(
     relay = spawn(["relay"], live_database)
     wait_until(lambda: f"Worker {list(workers)[-1]} started" in relay.output())
     relay.send(number)
-    assert relay.wait(10) == os.EX_OK
+    assert relay.wait() == os.EX_OK
     for name in workers:
         assert f"Worker {name} stopped" in relay.output()
     assert "Traceback" not in relay.output()

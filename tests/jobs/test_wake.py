@@ -8,10 +8,11 @@ from django.db import connection, transaction
 
 from jobs.wake import Wake, notify
 from tests.racing import race
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-LONG = 20.0  # seconds that no test waits
+LONG = float(PATIENCE)  # seconds that no test waits
 
 
 @pytest.fixture

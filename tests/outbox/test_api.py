@@ -37,7 +37,7 @@ def unknown_consumer() -> DeadLetter:
 
 
 def test_dead_letters_are_listed_newest_first_and_filtered(client: Client, boss: User) -> None:
-    relay = DeadLetterFactory.create(key="link-7", error="refused").pk
+    relay = DeadLetterFactory.create(key="shop", error="refused").pk
     consumer = DeadLetterFactory.create(
         source="search", type="blog.post.published", topic="blog"
     ).pk
@@ -45,7 +45,7 @@ def test_dead_letters_are_listed_newest_first_and_filtered(client: Client, boss:
     assert found(client, source="search") == [consumer]
     assert found(client, type="link.expired") == [relay]
     assert found(client, topic="blog") == [consumer]
-    assert found(client, search="LINK-7 refused") == [relay]
+    assert found(client, search="SHOP refused") == [relay]
     assert found(client, ordering="id") == [relay, consumer]
 
 
@@ -136,7 +136,7 @@ def test_the_outbox_says_what_waits_and_who_leads(client: Client, boss: User) ->
     )
     body = client.get(OUTBOX).json()
     assert (body["depth"], body["parked"], body["position"]) == (1, 1, 9)
-    assert body["oldest_pending_seconds"] == pytest.approx(60, abs=10)
+    assert body["oldest_pending_seconds"] == pytest.approx(60, abs=30)
     assert body["leader"] == "one"
 
 

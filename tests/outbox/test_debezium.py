@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor != "postgresql", reason="it reads PostgreSQL's log"),
 ]
-TIMEOUT = 60  # seconds
 
 Message = tuple[str, str, dict[str, Any]]  # topic, key, value
 
@@ -54,11 +53,11 @@ def debezium(connect: KafkaConnect) -> Iterator[str]:
     url = f"{connect.url}/connectors/{name}"
     try:
         ask(f"{url}/config", connector(name), "PUT")
-        wait_until(lambda: is_active(name), TIMEOUT, "the connector reads")
+        wait_until(lambda: is_active(name), message="the connector reads")
         yield name
     finally:
         ask(url, method="DELETE")
-        wait_until(lambda: not is_active(name), TIMEOUT, "the connector has ended")
+        wait_until(lambda: not is_active(name), message="the connector has ended")
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
@@ -97,7 +96,7 @@ def read(kafka: Kafka, prefix: str, count: int) -> list[Message]:
         return True
 
     try:
-        wait_until(lambda: poll(1) and len(found) >= count, TIMEOUT, "the messages have come")
+        wait_until(lambda: poll(1) and len(found) >= count, message="the messages have come")
         while poll(3):
             pass
         return found

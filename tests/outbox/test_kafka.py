@@ -32,6 +32,7 @@ from outbox.logs import Consumer, LogUnavailable, Record
 from outbox.models import DeadLetter, Event
 from outbox.relay import Relay
 from outbox.services import build_event, emit
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -40,7 +41,11 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 def log(kafka_url: str) -> Iterator[KafkaLog]:
     """Topics of its own for each test, in the one cluster."""
     prefix = f"{uuid4().hex[:8]}-"
-    with override_settings(KAFKA_BOOTSTRAP_SERVERS=kafka_url, KAFKA_TOPIC_PREFIX=prefix):
+    with override_settings(
+        KAFKA_BOOTSTRAP_SERVERS=kafka_url,
+        KAFKA_TOPIC_PREFIX=prefix,
+        OUTBOX_LEASE_SECONDS=20,  # half of it is what a broker has to take a batch
+    ):
         yield KafkaLog()
 
 
@@ -56,7 +61,7 @@ def publish(log: KafkaLog, *keys: str, type_: str = "link.expired", **data: Any)
 def read(consumer: Consumer, count: int) -> list[Record]:
     """At least `count` records, and what else comes with them."""
     records: list[Record] = []
-    for _ in range(40):
+    for _ in range(2 * PATIENCE):
         records += consumer.poll(wait=0.5)
         if len(records) >= count:
             return records
@@ -116,7 +121,7 @@ def test_the_partitions_of_a_group_are_shared_and_handed_over(log: KafkaLog) -> 
         assert first.poll(wait=0.2) == second.poll(wait=0.2) == []
     publish(log, *keys)
     taken: list[Record] = []
-    for _ in range(40):
+    for _ in range(2 * PATIENCE):
         for consumer in (first, second):
             for record in consumer.poll(wait=0.2):
                 taken.append(record)
@@ -144,7 +149,7 @@ def test_what_a_consumer_cannot_handle_is_a_dead_letter(log: KafkaLog) -> None:
     group = Group(f"group-{uuid4()}", ["link"], handle)
     publish(log, "a", "poison", "b")
     with closing(log.consumer(["link"], group=group.name)) as consumer:
-        for _ in range(40):
+        for _ in range(2 * PATIENCE):
             consume(group, consumer, wait=0.5)
             if len(handled) == 2:
                 break
@@ -158,7 +163,7 @@ def test_what_is_no_event_is_passed_over(log: KafkaLog) -> None:
     producer = Producer(configuration())
     for value in (b"\xff", b"{}", b"[]"):
         producer.produce(topic_name("link"), value)
-    assert producer.flush(10) == 0
+    assert producer.flush(PATIENCE) == 0
     publish(log, "b")
     with closing(log.consumer(["link"], after=0)) as consumer:
         assert sorted(keys_of(read(consumer, 2))) == ["a", "b"]
@@ -175,13 +180,13 @@ def set_most_bytes(topic: str, most: int) -> None:
         ConfigResource.Type.TOPIC, topic_name(topic), incremental_configs=[entry]
     )
     admin = AdminClient(configuration())
-    admin.incremental_alter_configs([resource])[resource].result(10)
+    admin.incremental_alter_configs([resource])[resource].result(PATIENCE)
 
 
 def delete(topic: str) -> None:
     admin, name = AdminClient(configuration()), topic_name(topic)
-    admin.delete_topics([name])[name].result(10)
-    while name in admin.list_topics(timeout=10).topics:
+    admin.delete_topics([name])[name].result(PATIENCE)
+    while name in admin.list_topics(timeout=PATIENCE).topics:
         time.sleep(0.1)
 
 
@@ -254,7 +259,7 @@ Result = TypeVar("Result")
 
 def insisting(action: Callable[[], Result]) -> Result:
     """Again and again, as the relay and the hub do."""
-    for _ in range(20):
+    for _ in range(2 * PATIENCE):
         try:
             return action()
         except (LogUnavailable, AssertionError):
@@ -322,7 +327,7 @@ def test_a_topic_that_kafka_refuses_stops_no_other(
 def test_a_partition_that_is_not_there_stops_no_other(log: KafkaLog) -> None:
     topic = NewTopic(topic_name("link"), num_partitions=1)
     admin = AdminClient(configuration())
-    admin.create_topics([topic])[topic_name("link")].result(10)
+    admin.create_topics([topic])[topic_name("link")].result(PATIENCE)
     keys = [f"link-{n}" for n in range(20)]
     with override_settings(EVENT_MAX_ATTEMPTS=1):
         publish(log, *keys)
@@ -392,7 +397,7 @@ def test_a_commit_that_failed_comes_with_the_next_poll(log: KafkaLog, troubled: 
         troubled.poll()
     troubled.poll()
     places = [TopicPartition(topic_name("broadcasts"), 0)]
-    assert troubled.client.committed(places, 10)[0].offset == 1
+    assert troubled.client.committed(places, PATIENCE)[0].offset == 1
     assert troubled.done == {}
 
 
@@ -461,7 +466,7 @@ def test_topics_are_made_checked_and_put_right(log: KafkaLog) -> None:
         kafka_topics("--check")
     assert "broadcasts: created" in kafka_topics()
     assert "as they should be" in kafka_topics("--check")
-    known = AdminClient(configuration()).list_topics(timeout=10).topics
+    known = AdminClient(configuration()).list_topics(timeout=PATIENCE).topics
     assert len(known[topic_name("broadcasts")].partitions) == 1
     with override_settings(EVENT_RETENTION_DAYS=1):
         with pytest.raises(CommandError, match=r"retention\.ms is 604800000, not 86400000"):

@@ -15,6 +15,7 @@ from outbox.relay import Relay
 from outbox.services import emit
 from tests import servers
 from tests.conftest import needed
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -55,7 +56,7 @@ def test_who_logs_in_publishes_and_reads(secure: servers.Kafka, mechanism: str) 
         publish(log, "a")
         with closing(log.consumer(["link"], after=0)) as consumer:
             keys: list[str] = []
-            for _ in range(20):
+            for _ in range(2 * PATIENCE):
                 keys += [record.key for record in consumer.poll(wait=0.5)]
                 if keys:
                     break

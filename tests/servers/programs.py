@@ -15,12 +15,13 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_TIMEOUT = 60  # seconds
-STOP_TIMEOUT = 30  # seconds
+START_TIMEOUT = PATIENCE
+STOP_TIMEOUT = 60  # seconds, until it is killed
 NOT_EPHEMERAL = range(20_000, 32_768)  # Linux gives no outgoing connection one of these
+PORTS = itertools.cycle(random.sample(NOT_EPHEMERAL, len(NOT_EPHEMERAL)))
 
 
 class MissingError(Exception):
@@ -28,19 +29,17 @@ class MissingError(Exception):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    (port,) = lasting_ports(1)
+    return port
 
 
 def lasting_ports(count: int) -> list[int]:
-    """Free ports to come back to.
+    """Free ports to come back to, none of which this process was given before.
 
-    An outgoing connection could take an ephemeral port while its server is down: even that of a
-    client which tries to reach the server again, and then talks to itself.
+    An outgoing connection could take an ephemeral port before its server starts or while it is
+    down: even that of a client which tries to reach the server, and then talks to itself.
     """
-    ports = random.sample(NOT_EPHEMERAL, len(NOT_EPHEMERAL))
-    return list(itertools.islice(filter(is_free, ports), count))
+    return list(itertools.islice(filter(is_free, PORTS), count))
 
 
 def is_free(port: int) -> bool:
@@ -100,10 +99,16 @@ class Daemon:
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for what it does when it is ready; with what it said, when it never is."""
-        try:
-            wait_until(lambda: condition() or not self.running(), START_TIMEOUT)
-            if not self.running():
+
+        def ready() -> bool:
+            if condition():
+                return True
+            if self.has_ended():
                 raise RuntimeError(f"{self.directory.name} ended while it started")
+            return False
+
+        try:
+            wait_until(ready, START_TIMEOUT)
         except (TimeoutError, RuntimeError) as error:
             error.add_note(self.output())
             raise
@@ -117,12 +122,14 @@ class Daemon:
     def kill(self) -> None:
         """End it as a crash does."""
         if self.running():
-            os.killpg(os.getpgid(self.pid), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended just now
+                os.killpg(os.getpgid(self.pid), signal.SIGKILL)
             wait_until(lambda: not self.running(), STOP_TIMEOUT, f"{self.directory} is killed")
 
     def send(self, number: signal.Signals) -> None:
         if self.running():
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     @property
     def pid(self) -> int:
@@ -135,6 +142,12 @@ class Daemon:
         arguments = ["ps", "-ww", "-o", "args=", "-p", str(self.pid)]
         command = subprocess.run(arguments, capture_output=True, text=True).stdout
         return str(self.directory) in command
+
+    def has_ended(self) -> bool:
+        """Other than by `running`: a process that is about to become a program has no command."""
+        arguments = ["ps", "-o", "stat=", "-p", str(self.pid)]
+        state = subprocess.run(arguments, capture_output=True, text=True).stdout.strip()
+        return not state or state.startswith("Z")
 
     def output(self) -> str:
         log = self.directory / "log"

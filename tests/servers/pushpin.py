@@ -1,6 +1,15 @@
 from pathlib import Path
 
-from tests.servers.programs import Daemon, answers, find_program, lasting_ports, speaks
+from tests.servers.programs import (
+    STOP_TIMEOUT,
+    Daemon,
+    answers,
+    find_program,
+    is_free,
+    lasting_ports,
+    speaks,
+)
+from tests.waiting import wait_until
 
 CONFIG = """
 [global]
@@ -59,7 +68,10 @@ class Pushpin:
         return self.url
 
     def stop(self) -> None:
+        """Its parts end after it, and keep their ports until then."""
         self.runner.stop()
+        ports = (self.http, self.control, self.push)
+        wait_until(lambda: all(map(is_free, ports)), STOP_TIMEOUT, "Pushpin's ports are free")
 
     @property
     def url(self) -> str:
