@@ -1,6 +1,6 @@
 """What became of a broadcast: charts, who has not seen it, a reminder, the export."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -44,7 +44,7 @@ WIDTH, HEIGHT = 720, 64  # of a chart, which is stretched to the width that ther
 PAGE = 50
 
 
-def stages_of(broadcast: Broadcast) -> dict[str, Promise]:
+def stages_of(broadcast: Broadcast) -> Mapping[str, Promise]:
     shown = page.stages_of(broadcast)
     labels = {name: label for name, label in STAGES.items() if name in shown}
     return labels | ({"delivered": REACHED} if broadcast.fire_and_forget else {})

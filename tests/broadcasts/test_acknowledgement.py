@@ -41,7 +41,7 @@ def test_who_acknowledges_has_got_seen_and_read_it_once_and_for_all(
     rules: Broadcast, reader: User
 ) -> None:
     assert acknowledge(reader, [rules.pk]) == 1
-    before = Receipt.objects.values().get()
+    before: Any = Receipt.objects.values().get()
     assert acknowledge(reader, [rules.pk]) == 1
     assert Receipt.objects.values().get() == before
     assert before["status"] == "READ"

@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -34,7 +35,7 @@ from tests.conftest import Spawn
 from tests.factories import ActiveFactory, GroupFactory, UserFactory
 from tests.pages import Page
 from tests.pages import Site as PageSite
-from tests.processes import Environment
+from tests.processes import Environment, Spawned
 from tests.servers.programs import lasting_ports
 from tests.sse import Client, run_code, token_of
 from tests.waiting import wait_until
@@ -142,6 +143,10 @@ print(counted.targeted, counted.delivered, counted.seen, counted.read)
 """
 
 
+def listens(web: Spawned) -> bool:
+    return "Listening" in web.output()
+
+
 class Cluster:
     """Two web processes and a relay."""
 
@@ -152,7 +157,7 @@ class Cluster:
         self.webs = [spawn(["web", "--port", str(port)], self.env) for port in self.ports]
         self.people = [int(pk) for pk in run_code(PEOPLE, self.env).split()]
         for web in self.webs:
-            wait_until(lambda web=web: "Listening" in web.output(), message="web listens")
+            wait_until(partial(listens, web), message="web listens")
         wait_until(lambda: "BROADCAST_CLOCK started" in relay.output(), message="the relay works")
 
     def client(self, web: int, person: int) -> Client:
@@ -207,11 +212,14 @@ def test_people_who_are_connected_to_two_processes_are_counted_once_each(cluster
     clients = [
         cluster.client(web, person) for web, person in ((0, 0), (1, 0), (0, 0), (0, 1), (1, 2))
     ]
-    for audience in ({}, {"audience": "SELECTED", "targets": list(map(str, cluster.people))}):
+    selected = {"audience": "SELECTED", "targets": list(map(str, cluster.people))}
+    audiences: list[dict[str, Any]] = [{}, selected]
+    for audience in audiences:
         for client in clients:
             client.counts.clear()
-        pk = asyncio.run(sent_to(clients, lambda fields=audience: cluster.send(**fields)))
-        wait_until(lambda pk=pk: cluster.figures(pk) == [4, 3, 0, 0], message="three are reached")
+        pk = asyncio.run(sent_to(clients, partial(cluster.send, **audience)))
+        reached = partial(cluster.figures, pk)
+        wait_until(lambda: reached() == [4, 3, 0, 0], message="three are reached")  # noqa: B023
 
 
 @pytest.mark.processes
@@ -256,7 +264,7 @@ def test_force_logoff_signs_out_on_every_process_and_nobody_comes_back(
     site.send("Coffee is ready", fire_and_forget=True)
     site.send("Maintenance begins", fire_and_forget=True, force_logoff=True)
     for page in pages:
-        page.wait(lambda page=page: page.shows("#farewell"), "the page says goodbye")
+        page.wait(partial(page.shows, "#farewell"), "the page says goodbye")
         assert page.state == "signed_out"
     wait_until(lambda: site.streams == 0, message="no stream is left")
     assert site.code(SIGNED_IN).strip() == "0"

@@ -31,6 +31,7 @@ def broadcast() -> Broadcast:
     member.objects.bulk_create(member(user_id=pk, group=group) for pk in people)
     broadcast = ActiveFactory.create(title="To many")
     went_out = broadcast.activated_at
+    assert went_out
     Receipt.objects.bulk_create(
         Receipt(
             broadcast=broadcast,

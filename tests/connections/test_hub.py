@@ -175,6 +175,8 @@ class Listener:
     def push(self, frame: Any) -> None:
         self.positions.append(frame.position)
 
+    def flush(self) -> None: ...
+
 
 def test_what_was_fire_and_forget_and_has_passed_is_given_to_nobody() -> None:
     until = {1: "2000-01-01T00:00:00+00:00", 2: "2100-01-01T00:00:00+00:00"}
