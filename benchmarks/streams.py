@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ NOISE = 0.3
 TICKS = os.sysconf("SC_CLK_TCK")
 FANNED, BURST, MISSED = 20, 200, 50  # events
 SIZE = 400  # bytes of padding; about as long as a message
+CHANNELS_EACH, OF_A_CHANNEL = 5, 0.4  # channels of a client; the part of all that one reaches
+PRIVATE = 2  # rounds, in each of which everybody gets an event of their own
 BIG, BIG_SIZE = 60, 80_000  # more than a socket takes for a client that does not read
 THREAD_A_CLIENT = {"eventstream_daphne", "eventstream_uvicorn"}
 NO_REPLAY = {
@@ -125,7 +128,9 @@ def measure(name: str, peer: Peer, program: Path, sizes: Sizes) -> Iterator[Figu
     if not few:
         crowds.append(partial(crowd, sizes.large, storms=name not in NO_REPLAY))
     slows = [partial(slow, sizes.small)]
-    apart = [idling, crowds, slows] if sizes.apart else [[*idling, *crowds, *slows]]
+    many = [] if few else [partial(channels, sizes.large), partial(private, sizes.large)]
+    kinds = [idling, crowds, slows, many]
+    apart = kinds if sizes.apart else [[*chain(*kinds)]]
     for scenarios in filter(None, apart):
         with started(peer) as served:
             for scenario in scenarios:
@@ -135,6 +140,7 @@ def measure(name: str, peer: Peer, program: Path, sizes: Sizes) -> Iterator[Figu
 def left_out(name: str, sizes: Sizes) -> Iterator[str]:
     if name in THREAD_A_CLIENT:
         yield f"{name}, more than {sizes.small} clients: it has a thread for each"
+        yield f"{name}, channels and private: this site of it has one channel"
     if reason := NO_REPLAY.get(name):
         yield f"{name}, storm: {reason}"
 
@@ -184,10 +190,15 @@ def idle(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
     with load(program, served, 1):
         time.sleep(sizes.settle)
         before, threads = memory(served.pid), threads_of(served.pid)
+        connections = database_connections() if served.relay else None
         began = cpu(served.pid)
         with load(program, served, clients) as streams:
             time.sleep(2 * sizes.settle)
-            return {
+            held = {}
+            if connections is not None:
+                more = (database_connections() or 0) - connections
+                held = {f"{clients}_more_database_connections": more}
+            return held | {
                 f"{clients}_idle_kib": (memory(served.pid) - before) / clients,
                 f"{clients}_more_threads": threads_of(served.pid) - threads,
                 f"{clients}_connect_s": streams.connected["seconds"],
@@ -255,6 +266,49 @@ def storm(streams: "Streams", served: Served, sizes: Sizes) -> Figures:
     return figures
 
 
+def channels(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
+    """Each client follows five of a dozen channels, each of which reaches two in five of them."""
+    count = round(CHANNELS_EACH / OF_A_CHANNEL)
+    names = [f"c{n}" for n in range(count)]
+    of_each = [[names[(n + k) % count] for k in range(CHANNELS_EACH)] for n in range(clients)]
+    figures = spread(served, program, sizes, of_each, names * 2, 2 * CHANNELS_EACH, sizes.pause)
+    return {f"{clients}_channels_{name}": value for name, value in figures.items()}
+
+
+def private(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
+    """An event for each client alone, back to back."""
+    of_each = [[f"p{n}"] for n in range(clients)]
+    names = [f"p{n}" for n in range(clients)] * PRIVATE
+    figures = spread(served, program, sizes, of_each, names, PRIVATE, pause=0)
+    return {f"{clients}_private_{name}": value for name, value in figures.items()}
+
+
+def spread(
+    served: Served,
+    program: Path,
+    sizes: Sizes,
+    of_each: list[list[str]],
+    names: list[str],
+    expected: int,
+    pause: float,
+) -> Figures:
+    """One event to each of the channels that are named; `expected` of them are a client's."""
+    with load(program, served, len(of_each), of_each=of_each) as streams:
+        time.sleep(sizes.settle)
+        began = cpu(served.pid)
+        for channel in names:
+            streams.events.publish(1, channel=channel)
+            time.sleep(pause)
+        seen = streams.wait(sizes.patience, expected)
+        return {
+            "cpu_us": (cpu(served.pid) - began) / max(seen["events"], 1) * 1e6,
+            "p50_ms": seen["p50_ms"],
+            "p99_ms": seen["p99_ms"],
+            "missing": seen["missing"],
+            "disordered": seen["disordered"],
+        }
+
+
 def slow(clients: int, served: Served, program: Path, sizes: Sizes) -> Figures:
     """What the others notice of 1 % that read 1 KB a second and 1 % that read nothing."""
     few = max(clients // 100, 1)
@@ -285,12 +339,15 @@ class Events:
     served: Served
     count: int = 0
 
-    def publish(self, count: int, *, pause: float = 0, size: int = SIZE) -> None:
+    def publish(
+        self, count: int, *, pause: float = 0, size: int = SIZE, channel: str = "all"
+    ) -> None:
         begin = time.monotonic()
         for number in range(count):
             time.sleep(max(0, begin + number * pause - time.monotonic()))
             self.count += 1
-            self.served.publish({"mark": f"@{self.count}@{time.time_ns()}@", "padding": "x" * size})
+            mark = f"@{self.count}@{time.time_ns()}@"
+            self.served.publish({"mark": mark, "padding": "x" * size}, channel)
 
 
 @dataclass
@@ -305,14 +362,21 @@ class Streams:
     def say(self, *words: object) -> dict[str, Any]:
         return say(self.process, " ".join(map(str, words)))
 
-    def wait(self, patience: float) -> dict[str, Any]:
-        return self.say("await", self.events.count, patience)
+    def wait(self, patience: float, each: int | None = None) -> dict[str, Any]:
+        """Until every client has `each` events: all that were published, unless given."""
+        return self.say("await", self.events.count if each is None else each, patience)
 
 
 @contextmanager
-def load(program: Path, served: Served, clients: int, unwilling: int = 0) -> Iterator[Streams]:
-    """`unwilling` clients read slowly, as many read nothing."""
-    paths = served.paths(clients)
+def load(
+    program: Path,
+    served: Served,
+    clients: int,
+    unwilling: int = 0,
+    of_each: list[list[str]] | None = None,
+) -> Iterator[Streams]:
+    """`unwilling` clients read slowly, as many read nothing; `of_each` are their channels."""
+    paths = served.paths(of_each or [["all"]] * clients)
     pipe = subprocess.PIPE
     with subprocess.Popen([str(program)], stdin=pipe, stdout=pipe, text=True) as process:
         try:
@@ -395,11 +459,17 @@ def number_in(path: str, name: str) -> int:
 
 def transactions() -> int | None:
     """Of the database so far; on PostgreSQL only."""
+    return of_database("xact_commit + xact_rollback")
+
+
+def database_connections() -> int | None:
+    """Of all processes; on PostgreSQL only."""
+    return of_database("numbackends")
+
+
+def of_database(figure: str) -> int | None:
     if connection.vendor != "postgresql":
         return None
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT xact_commit + xact_rollback FROM pg_stat_database"
-            " WHERE datname = current_database()"
-        )
+        cursor.execute(f"SELECT {figure} FROM pg_stat_database WHERE datname = current_database()")
         return int(cursor.fetchone()[0])

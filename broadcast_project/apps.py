@@ -7,4 +7,4 @@ class BroadcastProjectConfig(AppConfig):
     verbose_name = _("Broadcast project")
 
     def ready(self) -> None:
-        from broadcast_project import checks  # noqa: F401
+        from broadcast_project import alerts, checks  # noqa: F401

@@ -52,6 +52,14 @@ SIDEBAR = [
         ],
     ),
     (
+        _("Deliveries"),
+        [
+            ("deliveries.endpoint", _("Endpoints"), "webhook"),
+            ("deliveries.delivery", _("Deliveries"), "outgoing_mail"),
+            ("deliveries.retry", _("Retries"), "replay"),
+        ],
+    ),
+    (
         _("Jobs"),
         [
             ("jobs.job", _("Jobs"), "monitor_heart"),

@@ -19,6 +19,7 @@ from broadcasts.directory import UserServiceUnavailable
 from broadcasts.receipts import AcknowledgementMissing, NotInInbox
 from broadcasts.reminders import AlreadyReminded
 from broadcasts.services import InvalidTransition
+from deliveries import services as deliveries
 from jobs.execution import JobBusy
 from outbox.deadletters import NotRedrivable
 
@@ -30,6 +31,7 @@ CONFLICTS: dict[type[Exception], str] = {  # with what is; the message says what
     AcknowledgementMissing: "acknowledgement_missing",
     AlreadyReminded: "already_reminded",
     InvalidTransition: "invalid_transition",
+    deliveries.InvalidTransition: "invalid_transition",
     NotRedrivable: "not_redrivable",
 }
 NON_FIELD = api_settings.NON_FIELD_ERRORS_KEY

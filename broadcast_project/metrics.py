@@ -20,10 +20,17 @@ from prometheus_client.registry import Collector
 
 import broadcasts.metrics
 import connections.metrics
+import deliveries.metrics
 import jobs.metrics
 import outbox.metrics
 
-SOURCES = (jobs.metrics, outbox.metrics, connections.metrics, broadcasts.metrics)
+SOURCES = (
+    jobs.metrics,
+    outbox.metrics,
+    connections.metrics,
+    broadcasts.metrics,
+    deliveries.metrics,
+)
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
 
 

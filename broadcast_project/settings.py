@@ -103,6 +103,25 @@ GRIP_URLS: list[str] = env.list("GRIP_URL", [])
 GRIP_KEY: str = env.str("GRIP_KEY", "changeme")
 GRIP_MAX_CHANNELS: int = env.int("GRIP_MAX_CHANNELS", 20)
 
+# Webhooks and Discord
+DELIVERY_TOPICS: list[str] = env.list(
+    "DELIVERY_TOPICS",
+    ["broadcasts", "alert", "endpoint", "blog", "foodfolio", "link", "twitch", "warcraft"],
+)
+WEBHOOK_TIMEOUT: float = env.float("WEBHOOK_TIMEOUT", 30.0)
+WEBHOOK_CONCURRENCY: int = env.int("WEBHOOK_CONCURRENCY", 10)
+WEBHOOK_ALLOWED_NETWORKS: list[str] = env.list("WEBHOOK_ALLOWED_NETWORKS", [])
+WEBHOOK_MAX_RETRIES: int = env.int("WEBHOOK_MAX_RETRIES", 3)
+WEBHOOK_RETRY_SCHEDULE: list[str] = env.list("WEBHOOK_RETRY_SCHEDULE", [])
+WEBHOOK_DISABLE_AFTER_DAYS: int = env.int("WEBHOOK_DISABLE_AFTER_DAYS", 5)
+WEBHOOK_SECRET_OVERLAP: timedelta = env.timedelta("WEBHOOK_SECRET_OVERLAP", timedelta(hours=24))
+WEBHOOK_CLEANUP_RETENTION_DAYS: int = env.int("WEBHOOK_CLEANUP_RETENTION_DAYS", 30)
+NOTIFICATION_RETRY_MAX_RETRIES: int = env.int("NOTIFICATION_RETRY_MAX_RETRIES", 3)
+NOTIFICATION_CLEANUP_RETENTION_DAYS: int = env.int("NOTIFICATION_CLEANUP_RETENTION_DAYS", 30)
+NOTIFICATION_CLEANUP_FAILED_RETENTION_DAYS: int = env.int(
+    "NOTIFICATION_CLEANUP_FAILED_RETENTION_DAYS", 90
+)
+
 # Servers
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'db.sqlite3'}")
@@ -172,6 +191,7 @@ INSTALLED_APPS = [
     "outbox",
     "connections",
     "broadcasts",
+    "deliveries",
     "operations",
     "broadcast_project",
 ]
@@ -302,6 +322,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "BroadcastStatus": "broadcasts.models.Status",
         "ReceiptStatus": "broadcasts.models.ReceiptStatus",
+        "DeliveryStatus": "deliveries.models.Status",
+        "EndpointState": "deliveries.models.State",
+        "JobState": "jobs.board.STATES",
         "Priority": "broadcasts.api.operators.PRIORITIES",
     },
     "SWAGGER_UI_DIST": "SIDECAR",

@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/", include("broadcasts.urls")),
     path("api/admin/", include("jobs.urls")),
     path("api/admin/", include("outbox.urls")),
+    path("api/admin/", include("deliveries.urls")),
     path("api/user/sse/", include("connections.urls")),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),

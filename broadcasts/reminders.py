@@ -136,7 +136,8 @@ def _stretch(reminder: Reminder) -> int:
         for start in range(0, len(channels), CHUNK):
             chunk = channels[start : start + CHUNK]
             key = f"broadcast-{broadcast.pk}"
-            event = build_event("broadcast.reminded", key, message, chunk, broadcast.priority)
+            part = reminder.people + start
+            event = build_event("broadcast.reminded", key, message, chunk, broadcast.priority, part)
             emit_all([event])
         notify(BROADCASTS)
     return len(people)

@@ -574,17 +574,21 @@ def _emit_addressed(broadcast: Broadcast, event: str, data: dict[str, Any]) -> N
 
 def _addressed(broadcast: Broadcast, event: str, data: dict[str, Any]) -> Iterator[Event]:
     """One event for at most CHUNK channels, so that the writes do not grow with the audience."""
-    told = False
+    part = 0
     for channels in _channel_chunks(broadcast):
-        yield _event(broadcast, event, data, channels)
-        told = True
-    if not told:  # nobody is left of its audience; what happened is still told
+        yield _event(broadcast, event, data, channels, part)
+        part += 1
+    if not part:  # nobody is left of its audience; what happened is still told
         yield _event(broadcast, event, data)
 
 
 def _event(
-    broadcast: Broadcast, event: str, data: dict[str, Any], channels: Sequence[str] = ()
+    broadcast: Broadcast,
+    event: str,
+    data: dict[str, Any],
+    channels: Sequence[str] = (),
+    part: int = 0,
 ) -> Event:
     data = {"broadcast_id": broadcast.pk} | data
     key = f"broadcast-{broadcast.pk}"
-    return build_event(event, key, data, channels, broadcast.priority)
+    return build_event(event, key, data, channels, broadcast.priority, part)

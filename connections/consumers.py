@@ -277,6 +277,7 @@ def connected(
         "node": hub.node,
         "recovered": recovered,
         "position": head,
+        "heartbeat": settings.SSE_HEARTBEAT,
     }
     retry = f"retry: {random.randint(*RETRY_SPREAD)}\n".encode()  # noqa: S311 (jitter)
     return retry + encode("CONNECTED", data, position)

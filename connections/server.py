@@ -40,9 +40,16 @@ class Server(DaphneServer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.hub = hub
         self.failed = False
+        self.listening: list[Any] = []
 
     def kill_all_applications(self) -> Any:
-        """Called before the reactor stops: the streams get their last word first."""
+        """Called before the reactor stops: the streams get their last word first.
+
+        Who comes back at once must find another process, or none, which any client tries again:
+        many take an answer such as 503 for final.
+        """
+        for port in self.listening:
+            port.stopListening()
         told = defer.Deferred.fromFuture(asyncio.ensure_future(self.hub.shut_down()))
         return told.addBoth(lambda _: self._kill_the_rest())
 
@@ -58,6 +65,10 @@ class Server(DaphneServer):  # type: ignore[misc]
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
         scope.setdefault("extensions", {})["broadcast.abort"] = {}
         return super().create_application(protocol, scope)
+
+    def listen_success(self, port: Any) -> None:
+        self.listening.append(port)
+        super().listen_success(port)
 
     def listen_error(self, failure: Any) -> None:
         self.failed = True

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
@@ -5,15 +6,27 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
 from unfold.decorators import display
 
 from jobs.pages import ReadOnlyAdmin, span, to_the_second
-from operations.models import Alert, AlertQuerySet, Kind
+from operations.models import OF_JOBS, Alert, AlertQuerySet, Kind
 
-KIND_LABELS = {Kind.OVERDUE: "danger", Kind.FAILING: "danger", Kind.BACKLOG: "warning"}
+KIND_LABELS = {
+    Kind.OVERDUE: "danger",
+    Kind.FAILING: "danger",
+    Kind.BACKLOG: "warning",
+    Kind.ENDPOINT: "danger",
+}
+
+
+def runs_of(job: str) -> str:
+    return reverse("admin:jobs_run_changelist") + f"?job__name__exact={job}"
+
+
+PAGES: dict[str, Callable[[str], str]] = dict.fromkeys(OF_JOBS, runs_of)
+"""By kind, the address of a subject's page; who raises alerts of other kinds adds theirs."""
 
 
 class StateFilter(RadioFilter):
@@ -31,14 +44,14 @@ class StateFilter(RadioFilter):
 
 @admin.register(Alert)
 class AlertAdmin(ReadOnlyAdmin):
-    list_display = ("state", "kind_label", "job", "message", "raised", "resolved", "lasted")
+    list_display = ("state", "kind_label", "about", "message", "raised", "resolved", "lasted")
     list_display_links = ("message",)
     list_filter = (StateFilter, ("kind", ChoicesRadioFilter))
     search_fields = ("subject", "message")
-    search_help_text = _("Job or words of the message")
+    search_help_text = _("Subject or words of the message")
     show_full_result_count = False
     list_per_page = 50
-    fields = ("state_in_words", "kind", "job", "message", "raised", "resolved", "lasted")
+    fields = ("state_in_words", "kind", "about", "message", "raised", "resolved", "lasted")
 
     @display(description=_("state"), label={"open": "danger", "resolved": "success"})
     def state(self, alert: Alert) -> tuple[str, Any]:
@@ -53,15 +66,12 @@ class AlertAdmin(ReadOnlyAdmin):
     def kind_label(self, alert: Alert) -> tuple[str, str]:
         return alert.kind, alert.get_kind_display()
 
-    @display(description=_("job"), ordering="subject")
-    def job(self, alert: Alert) -> SafeString:
-        runs = reverse("admin:jobs_run_changelist")
-        return format_html(
-            '<a class="text-link" href="{}?job__name__exact={}">{}</a>',
-            runs,
-            alert.subject,
-            alert.subject,
-        )
+    @display(description=_("about"), ordering="subject")
+    def about(self, alert: Alert) -> str:
+        if alert.kind not in PAGES:
+            return alert.subject
+        url = PAGES[alert.kind](alert.subject)
+        return format_html('<a class="text-link" href="{}">{}</a>', url, alert.subject)
 
     @display(description=_("raised"), ordering="raised_at")
     def raised(self, alert: Alert) -> str:

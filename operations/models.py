@@ -7,6 +7,10 @@ class Kind(models.TextChoices):
     OVERDUE = "OVERDUE", _("Overdue")
     FAILING = "FAILING", _("Failing")
     BACKLOG = "BACKLOG", _("Growing backlog")
+    ENDPOINT = "ENDPOINT", _("Endpoint disabled")
+
+
+OF_JOBS = [Kind.OVERDUE, Kind.FAILING, Kind.BACKLOG]
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from jobs.console import JobState, overview
 from jobs.leases import fenced
-from operations.models import Alert, Backlog, Kind
+from operations.models import OF_JOBS, Alert, Backlog, Kind
 from outbox.models import Priority
 from outbox.services import emit
 
@@ -26,7 +26,7 @@ def check() -> int:
         for kind, message in problems_of(job):
             found[kind, job.name] = message
     raised = sum(raise_alert(kind, name, text) for (kind, name), text in found.items())
-    over = [a for a in Alert.objects.open().filter(kind__in=Kind) if key_of(a) not in found]
+    over = [a for a in Alert.objects.open().filter(kind__in=OF_JOBS) if key_of(a) not in found]
     return raised + sum(resolve(alert) for alert in over)
 
 

@@ -23,7 +23,7 @@ class Backlog:
 
 
 def backlog() -> Backlog:
-    """Four statements, whatever the outbox holds."""
+    """Five statements, whatever the outbox holds."""
     waiting = Event.objects.pending().aggregate(depth=Count("pk"), oldest=Min("created_at"))
     oldest: datetime | None = waiting["oldest"]
     lease = leading(RELAY)

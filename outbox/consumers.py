@@ -13,6 +13,7 @@ logger = logging.getLogger(__name__)
 
 Envelope = dict[str, Any]
 Handler = Callable[[Envelope], None]
+BatchHandler = Callable[[list[Envelope]], None]
 ATTEMPTS = 3
 
 
@@ -21,16 +22,23 @@ class Group:
     name: str
     topics: list[str]
     handle: Handler
+    handle_all: BatchHandler | None = None
+    """The same for many at once, all or none of them."""
 
 
 groups: dict[str, Group] = {}
 
 
-def consumer_group(name: str, topics: Iterable[str]) -> Callable[[Handler], Handler]:
-    """Declare a handler of CloudEvents envelopes; it must be idempotent by their `id`."""
+def consumer_group(
+    name: str, topics: Iterable[str], batch: BatchHandler | None = None
+) -> Callable[[Handler], Handler]:
+    """Declare a handler of CloudEvents envelopes; it must be idempotent by their `id`.
+
+    `batch` handles many at once; where it raises they are handled one by one.
+    """
 
     def register(handle: Handler) -> Handler:
-        groups[name] = Group(name, list(topics), handle)
+        groups[name] = Group(name, list(topics), handle, batch)
         return handle
 
     return register
@@ -47,10 +55,26 @@ def consume(group: Group, consumer: Consumer, wait: float = 0) -> int:
     partitions by its first polls, and commits with the next one.
     """
     records = consumer.poll(wait=wait)
+    if _handled_together(group, records):
+        last = {(record.topic, record.partition): record for record in records}
+        for record in last.values():
+            consumer.commit(record)
+        return len(records)
     for record in records:
         _handle(group, record)
         consumer.commit(record)
     return len(records)
+
+
+def _handled_together(group: Group, records: list[Record]) -> bool:
+    if not group.handle_all or not records:
+        return False
+    try:
+        group.handle_all([record.value for record in records])
+    except Exception:  # one of them may be poison: alone, it becomes a dead letter
+        logger.exception("%s failed on %s events together", group.name, len(records))
+        return False
+    return True
 
 
 def _handle(group: Group, record: Record) -> None:

@@ -11,7 +11,7 @@ from outbox.models import DeadLetter
 
 
 def metrics() -> Iterator[Metric]:
-    """Five statements, whatever the outbox holds."""
+    """Six statements, whatever the outbox holds."""
     state = backlog()
     yield Gauge("broadcast_outbox_pending", "Events that wait to be published.", state.depth)
     yield Gauge(

@@ -65,6 +65,8 @@ class Event(models.Model):
     key = models.CharField(_("key"), max_length=200)
     data = models.JSONField(_("data"))
     channels = models.JSONField(_("channels"), default=list, blank=True)
+    part = models.PositiveIntegerField(_("part"), default=0, db_default=0)
+    """Of one fact told in several events, because an event holds only so many channels."""
     priority = models.PositiveSmallIntegerField(
         _("priority"), choices=Priority.choices, default=Priority.NORMAL
     )
@@ -116,8 +118,12 @@ class Event(models.Model):
         return self.topic, self.key
 
     def envelope(self) -> dict[str, Any]:
-        """CloudEvents 1.0 in its JSON format; the extension `sequence` is the position."""
-        return {
+        """CloudEvents 1.0 in its JSON format; the extension `sequence` is the position.
+
+        The extension `part` stands in those that say again, to others, what the first one said.
+        """
+        part = {"part": str(self.part)} if self.part else {}
+        return part | {
             "specversion": "1.0",
             "id": str(self.event_id),
             "source": settings.EVENT_SOURCE,

@@ -35,7 +35,9 @@ def build_event(
     data: dict[str, Any],
     channels: Iterable[str] = (),
     priority: int = Priority.NORMAL,
+    part: int = 0,
 ) -> Event:
+    """`part` above 0: it says again, to other channels, what an event before it said."""
     channels = list(channels)
     topic = topic_of(type, addressed=bool(channels))
     check_topic(topic)
@@ -47,6 +49,7 @@ def build_event(
         data=data,
         channels=channels,
         priority=priority,
+        part=part,
     )
 
 

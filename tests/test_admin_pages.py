@@ -13,6 +13,8 @@ from django.utils import timezone
 from broadcasts.models import Receipt
 from broadcasts.services import compose, send
 from connections.models import Connection, Node
+from deliveries.models import Endpoint, Retry
+from deliveries.services import send_test
 from jobs.models import Job, Run, RunStatus
 from operations.models import Alert, Kind
 from outbox.models import DeadLetter, Event
@@ -27,6 +29,7 @@ def one_of_each(user: User) -> list[models.Model]:
     broadcast = send(compose(None, title="Hello"))
     job, _ = Job.objects.get_or_create(name="RUN_RETENTION")
     now = timezone.now()
+    endpoint = Endpoint.objects.create(name="Shop", url="https://shop.example", patterns=["*"])
     return [
         broadcast,
         Receipt.objects.create(broadcast=broadcast, user=user),
@@ -44,6 +47,9 @@ def one_of_each(user: User) -> list[models.Model]:
         ),
         Run.objects.create(job=job, slot=now, status=RunStatus.SUCCEEDED),
         Alert.objects.create(kind=Kind.OVERDUE, subject=job.name),
+        endpoint,
+        send_test(endpoint),
+        Retry.objects.create(what="Shop", by="operator"),
     ]
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +17,7 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import Settings
 
 from broadcast_project.metrics import registry
 from broadcasts.models import Receipt
@@ -28,13 +29,19 @@ from connections.models import Connection, Node
 from connections.registry import get_registry
 from connections.stream import Stream
 from connections.wire import Frame, encode
+from deliveries.models import Delivery, Endpoint
+from deliveries.sender import Sender
+from deliveries.services import collect, delete_endpoint
+from deliveries.tasks import delete_old_webhooks, schedule_failed_webhooks
 from jobs import execution
 from jobs.models import Job, Run
-from jobs.registry import Misfire, Outcome, PeriodicJob, periodic_jobs
+from jobs.registry import Misfire, Outcome, PeriodicJob, override, periodic_jobs
 from jobs.tasks import delete_old_runs
 from outbox.relay import Relay
 from outbox.services import emit
 from tests.conftest import Spawn
+from tests.deliveries.conftest import envelope
+from tests.deliveries.receiver import Server, answer, receiver
 from tests.factories import ActiveFactory, DeadLetterFactory, DraftFactory, UserFactory
 from tests.jobs.test_execution import EVERY, SLOT
 from tests.processes import Environment
@@ -207,8 +214,10 @@ def test_a_scrape_costs_the_same_whatever_there_is(job: PeriodicJob) -> None:
         record_deliveries(broadcast.pk, [UserFactory.create().pk], timezone.now())
         DeadLetterFactory.create(source=f"group-{n}")
         Node.objects.create(name=f"web-{n}")
+        Endpoint.objects.create(name=str(n), url="https://example.org", patterns=["*"])
+        collect([envelope()])
         run_again(job)
-    assert queries_of_a_scrape() == before == 9 + counted
+    assert queries_of_a_scrape() == before == 13 + counted
 
 
 # Jobs
@@ -558,3 +567,105 @@ def test_a_web_process_tells_of_the_cluster_and_of_itself(
     assert told("broadcasts", status="ACTIVE") == 1
     wait_until(lambda: told("streams_closed_total") == 1)
     assert told("streams_open") == 0
+
+
+# Deliveries
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[Server]:
+    settings.WEBHOOK_ALLOWED_NETWORKS = ["127.0.0.1/32"]
+    with receiver() as server:
+        yield server
+
+
+@pytest.fixture
+def endpoint(server: Server) -> Endpoint:
+    return Endpoint.objects.create(name="shop", url=server.url(), patterns=["*"])
+
+
+def send_all() -> None:
+    sender = Sender()
+    wait_until(lambda: sender.step() > 0)
+    sender.stop()
+
+
+def of_webhooks(name: str, **labels: str) -> float:
+    return value(name, kind="WEBHOOK", **labels)
+
+
+def test_what_is_sent_is_counted_and_stays_when_it_is_deleted(
+    server: Server, endpoint: Endpoint
+) -> None:
+    collect([envelope(), envelope()])
+    assert of_webhooks("deliveries_waiting") == 2
+    send_all()
+    assert of_webhooks("deliveries_waiting") == 0
+    duration = "delivery_attempt_duration_seconds"
+    assert of_webhooks("deliveries_total", outcome="delivered") == 2
+    assert of_webhooks(f"{duration}_count", outcome="succeeded") == 2
+    assert 0 < of_webhooks(f"{duration}_sum", outcome="succeeded") < 30
+    delete_endpoint(endpoint)
+    assert of_webhooks("deliveries_total", outcome="delivered") == 2
+    assert value("deliveries_total", kind="DISCORD", outcome="delivered") == 0
+
+
+def test_what_fails_and_what_dies_is_counted(
+    server: Server, endpoint: Endpoint, settings: Settings
+) -> None:
+    duration = "delivery_attempt_duration_seconds"
+    server.behaviours["/"] = answer(500)
+    collect([envelope()])
+    send_all()
+    assert of_webhooks(f"{duration}_count", outcome="failed") == 1
+    assert of_webhooks(f"{duration}_sum", outcome="failed") > 0
+    assert of_webhooks("deliveries_total", outcome="dead") == 0
+    settings.WEBHOOK_MAX_RETRIES = 1
+    collect([envelope()])
+    send_all()
+    assert of_webhooks("deliveries_total", outcome="dead") == 1
+    settings.WEBHOOK_MAX_RETRIES = 3
+    override("WEBHOOK_RETRY_SCHEDULER", enabled=False)
+    collect([envelope()])
+    send_all()
+    assert of_webhooks("deliveries_total", outcome="failed") == 1
+
+
+def test_what_a_job_ends_is_counted(endpoint: Endpoint) -> None:
+    collect([envelope(), envelope()])
+    first, second = Delivery.objects.all()
+    Endpoint.objects.update(state="PAUSED")
+    long_ago = timezone.now() - timedelta(days=40)
+    Delivery.objects.filter(pk=first.pk).update(next_attempt_at=long_ago)
+    assert rise("deliveries_total", delete_old_webhooks, kind="WEBHOOK", outcome="dead") == 1
+    Delivery.objects.filter(pk=second.pk).update(status="FAILED", next_attempt_at=None, attempts=9)
+    assert rise("deliveries_total", schedule_failed_webhooks, kind="WEBHOOK", outcome="dead") == 1
+
+
+def test_what_is_due_and_not_sent_is_late_unless_its_endpoint_is_at_fault(
+    endpoint: Endpoint,
+) -> None:
+    assert of_webhooks("deliveries_late_seconds") == 0
+    collect([envelope()])
+    Delivery.objects.update(next_attempt_at=timezone.now() - HOUR)
+    assert of_webhooks("deliveries_late_seconds") == pytest.approx(3600, abs=30)
+    at_fault: list[dict[str, Any]] = [
+        {"failures": 1},
+        {"state": "PAUSED"},
+        {"not_before": timezone.now() + HOUR},
+    ]
+    for fields in at_fault:
+        well = {"failures": 0, "state": "ACTIVE", "not_before": None}
+        Endpoint.objects.update(**well | fields)
+        assert of_webhooks("deliveries_late_seconds") == 0
+
+
+def test_endpoints_are_told_by_state_and_those_that_fail(endpoint: Endpoint) -> None:
+    assert of_webhooks("endpoints", state="ACTIVE") == 1
+    assert of_webhooks("endpoints_failing") == 0
+    Endpoint.objects.update(failures=5)
+    assert of_webhooks("endpoints_failing") == 1
+    Endpoint.objects.update(state="DISABLED")
+    assert of_webhooks("endpoints_failing") == 0
+    assert of_webhooks("endpoints", state="ACTIVE") == 0
+    assert of_webhooks("endpoints", state="DISABLED") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.stream_servers import Served
+from benchmarks.peers.stream_servers import Served, each
 from benchmarks.streams import Events, build_load, load
 from tests.servers import MissingError
 from tests.waiting import PATIENCE
@@ -58,7 +58,7 @@ def served(first: list[int], later: list[int]) -> Iterator[tuple[Served, Server]
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         port = server.server_port
-        yield Served(port, 0, lambda _: None, lambda count: ["/events"] * count), server
+        yield Served(port, 0, lambda *_: None, each("/events")), server
     finally:
         server.done.set()
         server.shutdown()

@@ -14,8 +14,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -23,6 +25,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 
+from broadcasts.models import Product
 from outbox.services import emit
 from tests.processes import Spawned
 from tests.servers import CHECKOUT, MissingError, Pushpin, find_program
@@ -32,22 +35,25 @@ from tests.waiting import wait_until
 
 BUILT = CHECKOUT / "var" / "peers"
 """Where `make peers` puts what it builds."""
-Publish = Callable[[dict[str, str]], None]
+Publish = Callable[[dict[str, str], str], None]
+"""The data of an event, and its channel."""
+Paths = Callable[[list[list[str]]], list[str]]
+"""Given the channels of each client: `all`, `c0` and so on, or `p0`, which is its own alone."""
 
 
 @dataclass
 class Served:
-    """A server that runs: where clients connect, and how an event is published to all of them."""
+    """A server that runs: where clients connect, and how an event is published to a channel."""
 
     port: int
     pid: int
     publish: Publish
-    paths: Callable[[int], list[str]]
-    """For so many clients."""
+    paths: Paths
     relay: int | None = None
     """The process that publishes, where that is another one."""
 
 
+MOST_PEOPLE = 11_000
 Peer = Callable[[Path], AbstractContextManager[Served]]
 """Given an empty directory."""
 
@@ -68,6 +74,18 @@ def uvicorn(directory: Path) -> Iterator[Served]:
 
 
 @contextmanager
+def uvicorn_httptools(directory: Path) -> Iterator[Served]:
+    if find_spec("httptools") is None:
+        raise MissingError("make peers installs httptools")
+
+    def command(port: int) -> list[str]:
+        return uvicorn_of("broadcast_project.asgi", port, http="httptools")
+
+    with ours(directory, command) as served:
+        yield served
+
+
+@contextmanager
 def ours(directory: Path, arguments: Callable[[int], list[str]]) -> Iterator[Served]:
     env = {"SSE_CONNECTS_PER_MINUTE": "0", "SSE_TOKEN_SECONDS": "86400"}
     [port] = lasting_ports(1)
@@ -79,22 +97,47 @@ def ours(directory: Path, arguments: Callable[[int], list[str]]) -> Iterator[Ser
         yield Served(port, server.pid, emitted, own_paths, relay.pid)
 
 
-def emitted(data: dict[str, str]) -> None:
+def emitted(data: dict[str, str], channel: str) -> None:
     with transaction.atomic():
-        emit("benchmark.tick", "benchmark", data, channels=["all"])
+        emit("benchmark.tick", "benchmark", data, channels=[own_channel(channel)])
 
 
-def own_paths(count: int) -> list[str]:
+def own_channel(name: str) -> str:
+    if name.startswith("p"):
+        return f"user-{own_people()[int(name[1:])]}"
+    return name if name == "all" else f"product-{name}"
+
+
+@cache
+def own_people() -> list[int]:
     """A person each, who may have four streams at most."""
-    missing = range(User.objects.count(), count)
+    missing = range(User.objects.count(), MOST_PEOPLE)
     User.objects.bulk_create(User(username=f"reader-{n}") for n in missing)
-    pks = User.objects.order_by("pk").values_list("pk", flat=True)[:count]
+    return list(User.objects.order_by("pk").values_list("pk", flat=True)[:MOST_PEOPLE])
+
+
+def own_paths(channels: list[list[str]]) -> list[str]:
+    pks = own_people()[: len(channels)]
+    products = {
+        name: Product.objects.get_or_create(slug=name, name=name)[0].pk
+        for name in {name for names in channels for name in names if name.startswith("c")}
+    }
+    subscribes = Product.subscribers.through
+    subscribes.objects.all().delete()
+    subscribes.objects.bulk_create(
+        subscribes(product_id=products[name], user_id=pk)
+        for pk, names in zip(pks, channels, strict=True)
+        for name in names
+        if name in products
+    )
     key = {"SECRET_KEY": settings.SECRET_KEY}
     return [f"/api/user/sse/connect?token={token_of(pk, key)}" for pk in pks]
 
 
-def uvicorn_of(module: str, port: int) -> list[str]:
-    options = ["--log-level", "warning", "--timeout-graceful-shutdown", "1"]
+def uvicorn_of(module: str, port: int, http: str = "h11") -> list[str]:
+    """As it comes without its extras, unless told otherwise, whatever is installed."""
+    options = ["--http", http, "--loop", "asyncio"]
+    options += ["--log-level", "warning", "--timeout-graceful-shutdown", "1"]
     return ["-m", "uvicorn", f"{module}:application", "--port", str(port), *options]
 
 
@@ -120,14 +163,15 @@ http {{
     nchan_shared_memory_size 512m;
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-        location = /events {{
+        location ~ ^/events/(.+)$ {{
             nchan_subscriber eventsource;
             nchan_subscriber_first_message newest;
-            nchan_channel_id all;
+            nchan_channel_id_split_delimiter ",";
+            nchan_channel_id $1;
         }}
-        location = /publish {{
+        location ~ ^/publish/(.+)$ {{
             nchan_publisher;
-            nchan_channel_id all;
+            nchan_channel_id $1;
             nchan_message_buffer_length 10000;
             nchan_message_timeout 1h;
         }}
@@ -151,7 +195,8 @@ def nchan(directory: Path) -> Iterator[Served]:
     command = [str(nginx), "-c", str(config), "-e", str(directory / "error.log")]
     with program(directory, "nginx", command) as server:
         wait_for(port, server)
-        yield Served(port, server.pid, posted(port, "/publish"), same("/events"))
+        publish = posted(port, "/publish/{channel}")
+        yield Served(port, server.pid, publish, each("/events/{}", ","))
 
 
 @contextmanager
@@ -168,11 +213,11 @@ def mercure(directory: Path) -> Iterator[Served]:
             "Content-Type": "application/x-www-form-urlencoded",
         }
 
-        def form(data: str) -> str:
-            return urlencode({"topic": "all", "data": data})
+        def form(data: str, channel: str) -> str:
+            return urlencode({"topic": channel, "data": data})
 
         publish = posted(port, path, form, headers)
-        yield Served(port, server.pid, publish, same(f"{path}?topic=all"))
+        yield Served(port, server.pid, publish, each(path + "?topic={}", "&topic="))
 
 
 @contextmanager
@@ -201,13 +246,15 @@ def centrifugo(directory: Path) -> Iterator[Served]:
     with program(directory, "centrifugo", [str(server_program), "-c", str(config)]) as server:
         wait_for(port, server)
 
-        def request(data: str) -> str:
-            return json.dumps({"channel": "all", "data": json.loads(data)})
+        def request(data: str, channel: str) -> str:
+            return json.dumps({"channel": channel, "data": json.loads(data)})
+
+        def paths(channels: list[list[str]]) -> list[str]:
+            subscribed = [json.dumps({"subs": {name: {} for name in names}}) for names in channels]
+            return [f"/connection/uni_sse?cf_connect={quote(text)}" for text in subscribed]
 
         publish = posted(port, "/api/publish", request, {"X-API-Key": "benchmark"})
-        connect = quote(json.dumps({"subs": {"all": {}}}))
-        path = f"/connection/uni_sse?cf_connect={connect}"
-        yield Served(port, server.pid, publish, same(path))
+        yield Served(port, server.pid, publish, paths)
 
 
 @contextmanager
@@ -222,7 +269,7 @@ def pushpin(directory: Path) -> Iterator[Served]:
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Content-Length", "0")
             self.send_header("Grip-Hold", "stream")
-            self.send_header("Grip-Channel", "all")
+            self.send_header("Grip-Channel", self.path.rpartition("/")[2])
             self.end_headers()
 
         def log_message(self, *_: object) -> None: ...
@@ -238,12 +285,12 @@ def pushpin(directory: Path) -> Iterator[Served]:
         stack.callback(server.stop)
         server.start()
 
-        def items(data: str) -> str:
+        def items(data: str, channel: str) -> str:
             formats = {"http-stream": {"content": f"data: {data}\n\n"}}
-            return json.dumps({"items": [{"channel": "all", "formats": formats}]})
+            return json.dumps({"items": [{"channel": channel, "formats": formats}]})
 
         publish = posted(server.control, "/publish/", items)
-        yield Served(server.http, server.runner.pid, publish, same("/events"))
+        yield Served(server.http, server.runner.pid, publish, each("/events/{}", ","))
 
 
 @contextmanager
@@ -271,10 +318,10 @@ def eventstream(directory: Path, arguments: Callable[[int], list[str]]) -> Itera
     [port] = lasting_ports(1)
     with program(directory, "server", [sys.executable, *arguments(port)], env) as server:
         wait_for(port, server)
-        yield Served(port, server.pid, posted(port, "/publish"), same("/events/"))
+        yield Served(port, server.pid, posted(port, "/publish"), each("/events/"))
 
 
-OURS: dict[str, Peer] = {"web": web, "uvicorn": uvicorn}
+OURS: dict[str, Peer] = {"web": web, "uvicorn": uvicorn, "uvicorn_httptools": uvicorn_httptools}
 PEERS: dict[str, Peer] = {
     "nchan": nchan,
     "pushpin": pushpin,
@@ -323,32 +370,36 @@ def built(name: str) -> Path:
     return found
 
 
-def same(path: str) -> Callable[[int], list[str]]:
-    return lambda count: [path] * count
+def each(path: str, separator: str = ",") -> Paths:
+    """The path of each client, with its channels in it."""
+    return lambda channels: [path.format(separator.join(names)) for names in channels]
 
 
 def posted(
     port: int,
     path: str,
-    body: Callable[[str], str] = str,
+    body: Callable[[str, str], str] = lambda data, channel: data,
     headers: dict[str, str] | None = None,
 ) -> Publish:
-    """Publish by POST, over one connection as long as the server keeps it."""
+    """Publish by POST, over one connection as long as the server keeps it.
+
+    `body` is given the data and the channel, which `path` may name as `{channel}`.
+    """
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     headers = {"Content-Type": "application/json"} | (headers or {})
 
-    def publish(data: dict[str, str]) -> None:
-        content = body(json.dumps(data)).encode()
+    def publish(data: dict[str, str], channel: str) -> None:
+        content, place = body(json.dumps(data), channel).encode(), path.format(channel=channel)
         try:
-            connection.request("POST", path, content, headers)
+            connection.request("POST", place, content, headers)
             response = connection.getresponse()
         except (HTTPException, ConnectionError):  # it was idle for too long
             connection.close()
-            connection.request("POST", path, content, headers)
+            connection.request("POST", place, content, headers)
             response = connection.getresponse()
         answer = response.read()
         if response.status >= 300:
-            raise RuntimeError(f"{path} answered {response.status}: {answer[:200]!r}")
+            raise RuntimeError(f"{place} answered {response.status}: {answer[:200]!r}")
 
     return publish
 

@@ -23,7 +23,7 @@ from connections.services import disconnect
 disconnect(Connection.objects.active().get(), {reason!r}, reconnect={reconnect})
 """
 
-SLEEP_FOR_AN_HOUR = "(() => { const now = Date.now; Date.now = () => now() + 3600 * 1000; })()"
+SLEEP = "(() => { const now = Date.now; Date.now = () => now() + %d * 1000; })()"
 
 
 @dataclass
@@ -119,13 +119,26 @@ def test_a_tab_that_is_looked_at_takes_over_from_one_that_is_suspended(
 ) -> None:
     first, second = tabs.open(), tabs.open()
     tabs.suspend(first, "frozen")
-    tabs.ask(second, SLEEP_FOR_AN_HOUR)
+    tabs.ask(second, SLEEP % 3_600)
     wait_until(lambda: site.streams == 2, message="the second has a stream")
     site.send("Good morning")
     tabs.wait_until_heard(["Good morning"], second)
     tabs.suspend(first, "active")
     tabs.wait_until_heard(["Good morning"], first)
     one(lambda: site.streams)
+
+
+def test_the_server_says_how_long_a_stream_may_be_silent(tabs: Tabs, site: Site) -> None:
+    site.kill_web()
+    site.restart_web(SSE_HEARTBEAT="600", SSE_CLIENT_TIMEOUT="700")
+    both = [tabs.open(), tabs.open()]
+    for tab in both:
+        tabs.ask(tab, SLEEP % 800)
+    assert [tabs.ask(tab, "(client.wake(), client.state)") for tab in both] == ["live", "live"]
+    for tab in both:
+        tabs.ask(tab, SLEEP % 200)
+    assert tabs.ask(both[1], "(client.wake(), client.state)") == "connecting"
+    tabs.wait_for("live", *both)
 
 
 def test_another_person_in_the_same_browser_has_a_stream_of_their_own(

@@ -36,6 +36,10 @@ class Widget:
         self.browser.get(f"{self.elsewhere.url}/")
         wait_until(lambda: self.elsewhere.site.streams == 1, message="the widget is live")
 
+    def as_a_phone(self) -> None:
+        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+        self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+
     def script(self, code: str) -> Any:
         return self.browser.execute_script(code)
 
@@ -178,9 +182,27 @@ def test_nobody_sees_a_bell_who_is_not_signed_in(widget: Widget, elsewhere: Else
     widget.wait(lambda: widget.shown(".bell") == [], "it hides")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [{"target": "#bar"}, {"position": "top-right"}, {"position": "bottom-left"}],
+    ids=["in the header", "in a corner above", "in a corner below"],
+)
+def test_banners_leave_the_bell_free_on_a_phone(
+    widget: Widget, elsewhere: Elsewhere, place: dict[str, str]
+) -> None:
+    elsewhere.widget |= place
+    widget.as_a_phone()
+    elsewhere.site.send(
+        "Leave the building", "Do not use the lift", content="Now. " * 300, priority=40
+    )
+    widget.open()
+    widget.wait(lambda: len(widget.shown(".banner")) == 2, "the banners are there")
+    widget.find(".bell").click()  # which fails when something covers it
+    widget.wait(lambda: widget.shown(".panel") != [], "the panel is open")
+
+
 def test_it_fits_a_phone(widget: Widget, elsewhere: Elsewhere) -> None:
-    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    widget.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    widget.as_a_phone()
     elsewhere.site.send("Long" * 40, content=f"|a|b|\n|-|-|\n|{'wide ' * 50}|{'x' * 200}|")
     widget.open()
     widget.find(".bell").click()

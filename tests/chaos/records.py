@@ -43,7 +43,7 @@ class Records:
             def rows(table: str, order: str) -> list[Row]:
                 return database.execute(f"SELECT * FROM {table} ORDER BY {order}").fetchall()
 
-            (lease,) = rows("outbox_leaderlease", "name")
+            lease = next(r for r in rows("outbox_leaderlease", "name") if r["name"] == "relay")
             return cls(
                 broadcasts={row["id"]: row for row in rows("broadcasts_broadcast", "id")},
                 events=rows("outbox_event", "position"),

@@ -5,13 +5,14 @@ import os
 import random
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 import psycopg
 import pytest
 from django.db import connection
@@ -20,7 +21,7 @@ from tests.conftest import Spawn
 from tests.processes import Environment, Spawned
 from tests.servers.programs import lasting_ports
 from tests.sse import Client, run_code, token_of
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -48,8 +49,8 @@ class Site:
     port: int
     spawn: Spawn
 
-    def web(self, **env: str) -> Spawned:
-        web = self.spawn(["web", "--port", str(self.port)], self.env | env)
+    def web(self, *arguments: str, **env: str) -> Spawned:
+        web = self.spawn(["web", "--port", str(self.port), *arguments], self.env | env)
         wait_until(lambda: "Listening" in web.output(), message="web listens")
         return web
 
@@ -154,6 +155,28 @@ cancel(Broadcast.objects.get(pk={sent}), "wrong building")
 """)
     asyncio.run(together(client.follow(has("MESSAGE_REMOVED"))))
     assert client.of("MESSAGE_REMOVED")[0].data == {"broadcast_id": sent, "reason": "CANCELLED"}
+
+
+def test_head_compression_and_old_proxies_are_in_nobodys_way(site: Site) -> None:
+    site.web()
+    (one,) = site.people(1)
+    path = f"/api/user/sse/connect?token={token_of(one, site.env)}"
+    with closing(HTTPConnection("127.0.0.1", site.port, timeout=60)) as connection:
+        connection.request("HEAD", path)
+        head = connection.getresponse()
+        assert (head.status, head.read()) == (200, b"")
+        connection.request("GET", path, headers={"Accept-Encoding": "gzip, br"})  # on the same
+        stream = connection.getresponse()
+        for answer in (head, stream):
+            assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+            assert answer.headers["Cache-Control"] == "no-cache, no-store, no-transform"
+            assert answer.headers["X-Accel-Buffering"] == "no"
+            assert "Content-Encoding" not in answer.headers
+        assert [stream.readline()[:6], stream.readline()] == [b"retry:", b"event: CONNECTED\n"]
+    with socket.create_connection(("127.0.0.1", site.port), timeout=60) as old:
+        old.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())  # as nginx asks unless told otherwise
+        lines = iter(old.makefile("rb").readline, b"event: CONNECTED\n")
+        assert not any(b"chunked" in line.lower() for line in lines)
 
 
 def test_the_fifth_stream_of_a_person_is_told_the_limit(site: Site) -> None:
@@ -273,6 +296,42 @@ def test_tabs_on_three_processes_get_everything_that_their_person_gets(
         assert tab.of("MESSAGE")[-1].data["force_logoff"] is True
     assert [tab.counts["CONNECTED"] for tab in tabs] == [3, 2, 2]
     assert stranger.counts["MESSAGE"] == 5
+
+
+def test_processes_share_a_port_and_each_takes_the_clients_of_one_that_ends(site: Site) -> None:
+    first, second = site.web("--worker", "1"), site.web("--worker", "2")
+    site.relay()
+    clients = [site.client(pk) for pk in site.people(24)]
+
+    def nodes() -> set[object]:
+        return {client.of("CONNECTED")[-1].data["node"] for client in clients}
+
+    async def all_have(sent: list[int]) -> None:
+        while not all(len(messages(client)) >= len(sent) for client in clients):
+            await asyncio.sleep(0.02)
+
+    async def walk() -> list[int]:
+        tasks = [asyncio.create_task(client.follow(has("MESSAGE", 3))) for client in clients]
+        while not all(client.counts["CONNECTED"] for client in clients):
+            await asyncio.sleep(0.02)
+        sent = await asyncio.to_thread(site.send)
+        await all_have(sent)
+        assert {str(node)[-2:] for node in nodes()} == {"/1", "/2"}
+        os.kill(first.pid, signal.SIGKILL)
+        sent += await asyncio.to_thread(site.send)
+        await all_have(sent)
+        assert {str(node)[-2:] for node in nodes()} == {"/2"}
+        await asyncio.to_thread(site.web, "--worker", "1")
+        second.send(signal.SIGTERM)
+        await asyncio.to_thread(second.wait)
+        sent += await asyncio.to_thread(site.send)
+        await asyncio.gather(*tasks)
+        return sent
+
+    sent = asyncio.run(asyncio.wait_for(walk(), 120))
+    assert all(messages(client) == sent for client in clients)
+    assert {str(node)[-2:] for node in nodes()} == {"/1"}
+    assert all(not client.of("RESET") for client in clients)
 
 
 def test_an_ordered_end_is_announced_and_leaves_no_connection_behind(site: Site) -> None:
@@ -422,32 +481,3 @@ def open_files(process: Spawned) -> Iterator[str]:
     for fd in Path(f"/proc/{process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
             yield str(fd.readlink())
-
-
-def test_a_client_of_another_maker_reads_it_and_goes_on_where_it_was(site: Site) -> None:
-    httpx_sse = pytest.importorskip("httpx_sse")
-    site.web()
-    site.relay()
-    (one,) = site.people(1)
-    url = f"http://127.0.0.1:{site.port}/api/user/sse/connect"
-
-    def read(headers: dict[str, str]) -> tuple[dict[str, object], str, str]:
-        """What it was greeted with, then the first message and its id."""
-        headers |= {"Authorization": f"Bearer {token_of(one, site.env)}"}
-        with (
-            httpx.Client(timeout=PATIENCE) as client,
-            httpx_sse.connect_sse(client, "GET", url, headers=headers) as source,
-        ):
-            events = source.iter_sse()
-            greeting = next(events).json()
-            if not greeting["recovered"]:
-                site.send()
-            message = next(event for event in events if event.event == "MESSAGE")
-            return greeting, message.json()["title"], message.id
-
-    _, title, position = read({})
-    assert title == "Number 0"
-    site.send()
-    greeting, _, later = read({"Last-Event-ID": position})
-    assert greeting["recovered"] is True
-    assert int(later) > int(position)

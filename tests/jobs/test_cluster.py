@@ -419,3 +419,28 @@ def test_qcluster_outlives_a_database_that_cuts_its_connections(cluster: Cluster
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
     assert qcluster.process.poll() is None
+
+
+TOLD_WHILE_IT_FORKS = """
+import os, signal
+from multiprocessing.context import ForkProcess
+from django.core.management import call_command
+
+fork, me = ForkProcess._Popen, os.getpid()
+
+def fork_and_tell(process):
+    forked = fork(process)
+    if os.getpid() == me:
+        os.kill(me, signal.SIGTERM)
+    return forked
+
+ForkProcess._Popen = staticmethod(fork_and_tell)
+call_command("qcluster")
+"""
+
+
+def test_a_qcluster_that_is_told_to_stop_while_it_starts_stops(
+    live_database: Environment, spawn: Spawn
+) -> None:
+    starting = spawn(["shell", "--verbosity=0", "-c", TOLD_WHILE_IT_FORKS], live_database)
+    assert starting.wait() == 0

@@ -9,6 +9,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
+from outbox.leases import RELAY
 from outbox.models import Event, LeaderLease
 from outbox.relay import FALLBACK_POLL
 from outbox.services import emit
@@ -48,7 +49,7 @@ def works(relay: Spawned) -> bool:
 
 
 def leader(*relays: Spawned) -> Spawned | None:
-    lease = LeaderLease.objects.filter(until__gt=timezone.now()).first()
+    lease = LeaderLease.objects.filter(name=RELAY, until__gt=timezone.now()).first()
     leading = [relay for relay in relays if lease and f"-{relay.pid}-" in lease.holder]
     return leading[0] if leading else None
 
@@ -61,7 +62,7 @@ def test_of_two_relays_exactly_one_leads(spawn: Spawn, env: Environment) -> None
     keys = emit_some(50)
     wait_until(lambda: len(published()) == 50)
     assert published() == keys
-    assert LeaderLease.objects.get().token == 1
+    assert LeaderLease.objects.get(name=RELAY).token == 1
 
 
 def test_a_killed_leader_is_followed_and_nothing_is_lost_or_twice(
@@ -90,7 +91,7 @@ def test_a_relay_that_is_told_to_stop_is_followed_at_once(spawn: Spawn, env: Env
     wait_until(lambda: leader(relay))
     relay.send(signal.SIGTERM)
     assert relay.wait() == 0
-    lease = LeaderLease.objects.get()
+    lease = LeaderLease.objects.get(name=RELAY)
     assert (lease.until, lease.holder) == (None, "")
 
 

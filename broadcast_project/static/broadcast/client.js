@@ -17,8 +17,8 @@ const NOTICES = [
   "SERVER_SHUTDOWN",
   "DISCONNECTED",
 ];
-const HEARTBEAT = 30_000;
-const SILENCE = 2.5 * HEARTBEAT; // then the stream is dead, whatever the socket says
+const HEARTBEAT = 30_000; // of a server that has not said yet how often it is heard
+const SILENCE = 2.5; // heartbeats; then the stream is dead, whatever the socket says
 const FIRST_RETRY = 1_000; // the most that a retry waits; doubled with each failure in a row
 const LAST_RETRY = 30_000;
 const LOOK = 5_000; // how often the watchdog looks
@@ -45,6 +45,7 @@ export class BroadcastClient extends EventTarget {
   #connectionId = null;
   #timer = null;
   #heard = 0;
+  #heartbeat = HEARTBEAT;
   #failures = 0;
   #doubted = false;
   #shown = { state: "closed" };
@@ -77,7 +78,7 @@ export class BroadcastClient extends EventTarget {
   wake() {
     this.#post({ wake: true });
     if (this.#leads && this.#failures) this.#connect();
-    else this.#watch(1.5 * HEARTBEAT);
+    else this.#watch(1.5);
   }
 
   /** End it; only `follow` brings it back. */
@@ -146,9 +147,10 @@ export class BroadcastClient extends EventTarget {
     this.#post({ ask: this.#tab, after: this.#position });
   }
 
-  #hearTab({ to, event, shown, ask, after, leads, wake }) {
+  #hearTab({ to, event, shown, heartbeat, ask, after, leads, wake }) {
     if (to && to !== this.#tab) return;
     if (event || shown) this.#heard = Date.now();
+    if (heartbeat) this.#heartbeat = heartbeat;
     if (event) this.#take(event);
     if (shown?.state === "signed_out") this.close("signed_out");
     else if (shown && !this.#leads) this.#show(shown.state, shown);
@@ -161,7 +163,7 @@ export class BroadcastClient extends EventTarget {
     const missed = this.#recent.filter(({ position }) => position > after);
     const reset = { type: "RESET", data: { position: this.#position } };
     for (const event of after < this.#complete ? [reset] : missed) this.#post({ to, event });
-    this.#post({ to, shown: this.#shown });
+    this.#post({ to, shown: this.#shown, heartbeat: this.#heartbeat });
   }
 
   // The stream, in the tab that leads
@@ -233,8 +235,10 @@ export class BroadcastClient extends EventTarget {
     this.#connect();
   }
 
-  #watch(silence) {
-    if (Date.now() - this.#heard < silence) return;
+  #watch(beats) {
+    // A tab that does not get through is heard less often than a stream.
+    const heartbeat = this.state === "live" ? this.#heartbeat : HEARTBEAT;
+    if (Date.now() - this.#heard < Math.max(beats * heartbeat, LOOK)) return;
     if (this.#leads && this.#attempt) this.#connect();
     // The tab that leads is suspended, as phones do with those that nobody looks at.
     if (!this.#leads && this.#channel && !document.hidden) this.#rejoin({ steal: true });
@@ -275,6 +279,7 @@ export class BroadcastClient extends EventTarget {
   }
 
   #obey(type, data) {
+    if (type === "CONNECTED") this.#heartbeat = (data.heartbeat ?? 30) * 1_000;
     if (type === "MESSAGE" && data.force_logoff) return this.#logOff(data);
     if (type === "CONNECTION_LIMIT_REACHED") this.close("limited");
     if (type === "DISCONNECTED" && !data.reconnect) this.close("ended", { reason: data.reason });

@@ -365,9 +365,9 @@ header h2 {
 }
 
 .banners {
-  inset: 0 0 auto;
+  inset: var(--top) 0 auto;
   width: min(48rem, 100vw);
-  max-height: 60vh;
+  max-height: min(60vh, var(--room));
   margin-inline: auto;
   overflow-y: auto;
 }

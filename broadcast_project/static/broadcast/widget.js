@@ -295,6 +295,9 @@ export class BroadcastWidget extends HTMLElement {
       else if (parts.panel.matches(":focus-within")) parts.bell.focus();
     });
     addEventListener("resize", () => this.#place());
+    for (const type of ["resize", "scroll"]) {
+      addEventListener(type, () => this.#placeBanners(), { capture: true, passive: true });
+    }
     const { bell, panel, banners, toasts, polite, assertive } = parts;
     root.append(bell, panel, banners, toasts, polite, assertive);
     keepMomentsFresh(root);
@@ -313,6 +316,19 @@ export class BroadcastWidget extends HTMLElement {
     const leftwards = left + right > innerWidth;
     panel.style.setProperty("--right", leftwards ? inset(innerWidth - right) : "auto");
     panel.style.setProperty("--left", leftwards ? "auto" : inset(left));
+  }
+
+  /** At the top, except where they would cover the bell. */
+  #placeBanners() {
+    const { bell, banners } = this.#parts;
+    if (!banners.matches(":popover-open")) return;
+    const { top, bottom, left, right } = bell.getBoundingClientRect();
+    const across = banners.getBoundingClientRect();
+    const apart = right <= across.left || left >= across.right || bottom <= 0;
+    const below = !apart && top + bottom < innerHeight;
+    const room = below ? innerHeight - bottom : top - GAP;
+    banners.style.setProperty("--top", below ? `${bottom}px` : "0px");
+    banners.style.setProperty("--room", apart ? "100vh" : `${room}px`);
   }
 
   #enter(message, { last = false } = {}) {
@@ -396,6 +412,7 @@ export class BroadcastWidget extends HTMLElement {
   #overlay(name, element) {
     this.#parts[name].append(element);
     this.#parts[name].togglePopover(true);
+    this.#placeBanners();
   }
 
   /** Toast and banner of a message: it was dealt with, or is gone. */

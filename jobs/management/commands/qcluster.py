@@ -1,6 +1,7 @@
 import logging
 import os
 from multiprocessing import Process, active_children
+from types import FrameType
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -12,6 +13,8 @@ from django_q.scheduler import scheduler
 from jobs.schedules import set_aside_broken, synchronise
 
 logger = logging.getLogger(__name__)
+
+LOOK = 0.2  # seconds between looks at whether it is told to stop
 
 
 def careful_scheduler(*args: Any, **kwargs: Any) -> None:
@@ -41,11 +44,20 @@ class CarefulSentinel(cluster.Sentinel):  # type: ignore[misc]
 
 
 class CarefulCluster(cluster.Cluster):  # type: ignore[misc]
-    stopped = False  # by a signal
+    told_to_stop = False
 
-    def stop(self) -> bool:
-        self.stopped = True
-        return bool(super().stop())
+    def sig_handler(self, signum: int, frame: FrameType | None) -> None:
+        """Only remembered: one that comes while the sentinel is being forked would find nothing to
+        stop, and be lost.
+        """
+        self.told_to_stop = True
+
+    def run(self) -> None:
+        """Until it is told to stop, or ends by itself."""
+        self.start()
+        while self.sentinel.is_alive() and not self.told_to_stop:
+            self.sentinel.join(LOOK)
+        self.stop()
 
 
 class Command(QClusterCommand):  # type: ignore[misc]
@@ -65,9 +77,7 @@ class Command(QClusterCommand):  # type: ignore[misc]
         cluster.Sentinel = CarefulSentinel
         self.stdout.write("Running the periodic jobs; their runs are in the admin under Jobs.")
         running = CarefulCluster()
-        running.start()
-        if options["run_once"]:
-            running.stop()
-        running.sentinel.join()
-        if not running.stopped:
+        running.told_to_stop = options["run_once"]
+        running.run()
+        if not running.told_to_stop:
             raise CommandError("qcluster ended by itself: it is to be started again.")
