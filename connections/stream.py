@@ -5,6 +5,7 @@ import time
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -233,12 +234,14 @@ def _bytes_of(frames: list[Frame]) -> bytes:
 @types.coroutine
 def _go_on(writing: Writing, awaited: Any) -> Generator[Any, Any, None]:
     """What was begun outside a task, by the task: first what it waits for, then the rest."""
-    try:
-        yield awaited
-    except BaseException:
-        writing.close()
-        raise
-    yield from writing
+    with suppress(StopIteration):
+        while True:
+            try:
+                yield awaited
+            except BaseException as error:  # the server's to answer: it may know of it
+                awaited = writing.throw(error)
+            else:
+                awaited = writing.send(None)
 
 
 async def _failed(error: Exception) -> None:

@@ -17,15 +17,14 @@ class Priority(models.IntegerChoices):
 
 class EventQuerySet(models.QuerySet["Event"]):
     def pending(self) -> "EventQuerySet":
-        """Not known to be published: also what a relay has given a position and not yet marked.
+        """Not known to be published: what waits for a position, or for its mark."""
+        # No priority is below 0; but SQLite looks up no side of an OR that compares nothing.
+        waiting = models.Q(position=None, parked_at=None, priority__gte=0)
+        return self.filter(waiting | _unmarked())
 
-        The latter are the last positions there are, so that no index has to know of the mark.
-        """
-        marked = Event.objects.published().order_by("-position")
-        last = marked.values_list("position", flat=True).first() or 0
-        return self.filter(
-            models.Q(position=None) | models.Q(position__gt=last), published_at=None, parked_at=None
-        )
+    def unmarked(self) -> "EventQuerySet":
+        """Given a position by a relay, and not yet marked as published."""
+        return self.filter(_unmarked())
 
     def published(self) -> "EventQuerySet":
         return self.filter(position__isnull=False, published_at__isnull=False)
@@ -53,6 +52,13 @@ class EventQuerySet(models.QuerySet["Event"]):
             .exclude(models.Exists(ahead))
             .order_by("-priority", "id")
         )
+
+
+def _unmarked() -> models.Q:
+    """Costs a query. These are the last positions, so that no index has to know of the mark."""
+    marked = Event.objects.published().order_by("-position")
+    last = marked.values_list("position", flat=True).first() or 0
+    return models.Q(position__gt=last, published_at=None)
 
 
 class Event(models.Model):

@@ -152,7 +152,7 @@ class Relay(Leader):
 
     def _unmarked(self) -> list[Event]:
         """What was given a position but not marked as published: by a relay that died, perhaps."""
-        return list(Event.objects.pending().filter(position__isnull=False).order_by("position"))
+        return list(Event.objects.unmarked().order_by("position"))
 
     def _fence(self) -> None:
         """Lock the lease row for this transaction, or raise: only the leader gets past."""

@@ -4,18 +4,14 @@ It prints a line for each event: its name, its id or `-`, its data; and it ends 
 stay away.
 """
 
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.servers import CHECKOUT, MissingError, find_program
+from tests.npm import node
+from tests.servers import find_program
 
 HERE = Path(__file__).parent
-FETCH_TIMEOUT = 300  # seconds
 
 
 def curl() -> list[str]:
@@ -28,11 +24,11 @@ def httpx_sse() -> list[str]:
 
 
 def eventsource() -> list[str]:
-    return _node("eventsource.js")
+    return node(HERE, "eventsource.js")
 
 
 def fetch_event_source() -> list[str]:
-    return _node("fetch-event-source.js")
+    return node(HERE, "fetch-event-source.js")
 
 
 CLIENTS: dict[str, Callable[[], list[str]]] = {
@@ -42,36 +38,3 @@ CLIENTS: dict[str, Callable[[], list[str]]] = {
     "fetch-event-source": fetch_event_source,
 }
 """Commands that lack the server's address; raise `MissingError`."""
-
-
-def _node(script: str) -> list[str]:
-    node = find_program("node", "nodejs")
-    return [str(node), str(_packages() / script)]
-
-
-def _packages() -> Path:
-    """The scripts beside what npm has fetched for them, once a checkout."""
-    sources = [HERE / "package.json", *sorted(HERE.glob("*.js"))]
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-    ready = CHECKOUT / "build" / f"clients-{digest}"
-    if not ready.exists():
-        _fetch(sources, ready)
-    return ready
-
-
-def _fetch(sources: list[Path], target: Path) -> None:
-    npm = find_program("npm", "npm")
-    new = target.with_suffix(f".{os.getpid()}")  # another run may be fetching as well
-    new.mkdir(parents=True)
-    for source in sources:
-        shutil.copy(source, new)
-    options = ["--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts"]
-    command = [str(npm), "install", *options]
-    result = subprocess.run(command, cwd=new, capture_output=True, timeout=FETCH_TIMEOUT)
-    if result.returncode:
-        shutil.rmtree(new)
-        raise MissingError(f"npm could not fetch what {HERE / 'package.json'} lists")
-    try:
-        new.rename(target)
-    except OSError:  # the other run was first
-        shutil.rmtree(new)

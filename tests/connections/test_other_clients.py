@@ -17,7 +17,7 @@ from tests.pages import Site
 from tests.processes import Environment
 from tests.servers import MissingError
 from tests.servers.programs import lasting_ports
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [
     pytest.mark.processes,
@@ -55,7 +55,7 @@ class Client:
         wait_until(lambda: len(self.of(name)) >= count, message=f"{count} of {name}")
 
     def wait_for_end(self) -> None:
-        assert self.process.wait(30) == 0
+        assert self.process.wait(PATIENCE) == 0
 
 
 NewClients = Callable[[Site], list[Client]]

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
@@ -144,7 +145,8 @@ def written_by(
         await asyncio.sleep(0)
         hub.publish("mine")
         then(hub, stream)
-        await asyncio.wait([task], timeout=0.01)
+        for _ in range(10):
+            await asyncio.sleep(0)
         return hub, task
 
     return asyncio.run(run())
@@ -191,6 +193,19 @@ def test_a_stream_that_is_cut_while_it_is_written_to_ends() -> None:
     assert ended == ["write"]
     assert task.cancelled()
     assert not hub.wrote
+
+
+def test_what_a_write_waits_for_fails_in_the_write() -> None:
+    drained: list[asyncio.Future[None]] = []
+
+    async def write(body: bytes) -> None:
+        drained.append(asyncio.get_running_loop().create_future())
+        with suppress(ConnectionResetError):  # some servers end it in a way of their own
+            await drained[0]
+
+    hub, task = written_by(write, lambda *_: drained[0].set_exception(ConnectionResetError()))
+    assert [frame.position for frame in hub.wrote] == [1]
+    assert task.cancelled()  # by the end of the loop: it waited for more
 
 
 def test_a_write_that_fails_ends_its_stream_and_no_other() -> None:

@@ -328,7 +328,7 @@ def test_processes_share_a_port_and_each_takes_the_clients_of_one_that_ends(site
         await asyncio.gather(*tasks)
         return sent
 
-    sent = asyncio.run(asyncio.wait_for(walk(), 120))
+    sent = asyncio.run(asyncio.wait_for(walk(), 600))
     assert all(messages(client) == sent for client in clients)
     assert {str(node)[-2:] for node in nodes()} == {"/1"}
     assert all(not client.of("RESET") for client in clients)

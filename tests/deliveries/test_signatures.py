@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import shutil
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -18,20 +17,12 @@ from deliveries.models import Endpoint, new_secret
 from tests.conftest import skip_or_fail
 from tests.deliveries.conftest import NewEndpoint, Send, deliver
 from tests.deliveries.receiver import Received, Server
-from tests.servers import MissingError, find_program
+from tests.npm import node
+from tests.servers import MissingError
 
 pytestmark = pytest.mark.django_db
 
 JAVASCRIPT = Path(__file__).parent / "javascript"
-VERIFY = """
-const { Webhook } = require("standardwebhooks");
-const { secret, body, headers } = JSON.parse(require("fs").readFileSync(0, "utf8"));
-try {
-  console.log(JSON.stringify(new Webhook(secret).verify(body, headers)));
-} catch (error) {
-  console.log(error.constructor.name);
-}
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -52,31 +43,19 @@ def current(endpoint: Endpoint) -> str:
 
 
 @pytest.fixture(scope="session")
-def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the published library of JavaScript is; npm fetches what the lock file pins."""
-    directory = tmp_path_factory.mktemp("javascript")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(JAVASCRIPT / name, directory)
+def javascript() -> list[str]:
+    """The command that asks the published library of JavaScript."""
     try:
-        npm = [str(find_program("npm", "npm")), "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-        fetched = subprocess.run(npm, cwd=directory, capture_output=True, text=True)
-        if fetched.returncode:
-            raise MissingError(f"npm fetched no standardwebhooks: {fetched.stderr}")
+        return node(JAVASCRIPT, "verify.js")
     except MissingError as missing:
         skip_or_fail(missing)
-    return directory
 
 
-def verified_in_javascript(directory: Path, received: Received, secret: str) -> str:
+def verified_in_javascript(command: list[str], received: Received, secret: str) -> str:
     """What the library says."""
     given = {"secret": secret, "body": received.body, "headers": received.headers}
     ran = subprocess.run(
-        ["node", "-e", VERIFY],
-        input=json.dumps(given),
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=True,
+        command, input=json.dumps(given), capture_output=True, text=True, check=True
     )
     return ran.stdout.strip()
 
@@ -90,7 +69,9 @@ def test_python_verifies_it(received: Received, endpoint: Endpoint) -> None:
         Webhook(new_secret()).verify(received.body, received.headers)
 
 
-def test_javascript_verifies_it(javascript: Path, received: Received, endpoint: Endpoint) -> None:
+def test_javascript_verifies_it(
+    javascript: list[str], received: Received, endpoint: Endpoint
+) -> None:
     event = json.loads(verified_in_javascript(javascript, received, current(endpoint)))
     assert event["type"] == "link.expired"
     verdict = verified_in_javascript(javascript, received, new_secret())
@@ -98,7 +79,7 @@ def test_javascript_verifies_it(javascript: Path, received: Received, endpoint: 
 
 
 def test_javascript_verifies_each_secret_while_they_rotate(
-    javascript: Path, send: Send, server: Server, endpoint: Endpoint
+    javascript: list[str], send: Send, server: Server, endpoint: Endpoint
 ) -> None:
     secrets = [current(endpoint), services.rotate_secret(endpoint)]
     deliver()

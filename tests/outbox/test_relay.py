@@ -407,10 +407,34 @@ def test_a_backlog_costs_a_fixed_number_of_queries_a_batch(
     assert len(published()) == 500
 
 
-def test_looking_for_work_reads_no_event_that_is_published() -> None:
+@pytest.fixture
+def indexes_preferred() -> None:
+    """Also in a table of no rows."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")
+
+
+@pytest.mark.usefixtures("indexes_preferred")
+def test_looking_for_work_reads_no_event_that_is_published() -> None:
     plan = Event.objects.publishable(timezone.now())[:500].explain()
     assert "outbox_event_pending" in plan
     assert "outbox_event_unpublished_key" in plan
+    assert "outbox_event_position" in Event.objects.unmarked().order_by("position").explain()
+
+
+@pytest.mark.usefixtures("indexes_preferred")
+def test_counting_what_waits_reads_no_event_that_is_published() -> None:
+    plan = Event.objects.pending().order_by().values("pk").explain()
+    assert "outbox_event_pending" in plan or "outbox_event_unpublished_key" in plan
+    assert "outbox_event_position" in plan
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has such updates")
+def test_a_mark_touches_no_index() -> None:
+    for key in "abc":
+        emit_one(key)
+    Relay(DatabaseLog()).step()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_stat_get_xact_tuples_hot_updated('outbox_event'::regclass)")
+        assert cursor.fetchone() == (3,)

@@ -27,6 +27,14 @@ def test_what_is_older_than_the_retention_goes() -> None:
     assert set(Event.objects.values_list("position", flat=True)) == {4, 5}
 
 
+def test_positions_that_failures_left_empty_are_passed_over() -> None:
+    events(2, published_at=OLD)
+    events(1, first=7, published_at=OLD)
+    events(1, first=20, published_at=timezone.now())
+    assert delete_old_events() == 3
+    assert [event.position for event in Event.objects.all()] == [20]
+
+
 def test_what_was_never_published_stays_however_old() -> None:
     Event.objects.create(type="link.expired", topic="link", key="a", data={}, parked_at=OLD)
     Event.objects.create(type="link.expired", topic="link", key="b", data={})
@@ -40,6 +48,6 @@ def test_it_deletes_in_batches_from_the_oldest(
 ) -> None:
     monkeypatch.setattr(tasks, "BATCH", 2)
     events(5, published_at=OLD)
-    # The time; a count; three times ids and, in a savepoint of this test, DELETE; a look in vain.
+    # The ends; three looks for the last; three times, in a savepoint of this test, DELETE.
     with django_assert_max_num_queries(15):
         assert delete_old_events() == 5

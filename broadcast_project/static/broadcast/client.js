@@ -279,8 +279,8 @@ export class BroadcastClient extends EventTarget {
   }
 
   #obey(type, data) {
-    if (type === "CONNECTED") this.#heartbeat = (data.heartbeat ?? 30) * 1_000;
     if (type === "MESSAGE" && data.force_logoff) return this.#logOff(data);
+    if (type === "CONNECTED" && data.heartbeat) this.#heartbeat = data.heartbeat * 1_000;
     if (type === "CONNECTION_LIMIT_REACHED") this.close("limited");
     if (type === "DISCONNECTED" && !data.reconnect) this.close("ended", { reason: data.reason });
     if (type === "DISCONNECTED" && data.reconnect) {
