@@ -17,7 +17,8 @@ from rest_framework.views import set_rollback
 
 from broadcasts.approvals import OwnWork
 from broadcasts.directory import UserServiceUnavailable
-from broadcasts.receipts import NotInInbox
+from broadcasts.receipts import AcknowledgementMissing, NotInInbox
+from broadcasts.reminders import AlreadyReminded
 from broadcasts.services import ApprovalNeeded, ChangedMeanwhile, InvalidTransition
 from deliveries import services as deliveries
 from jobs.execution import JobBusy
@@ -34,6 +35,8 @@ REFUSALS: dict[type[Exception], tuple[int, str]] = {  # the narrower one first
     NotRedrivable: (409, "not_redrivable"),
     ChangedMeanwhile: (412, "changed_meanwhile"),
     OwnWork: (403, "own_work"),
+    AcknowledgementMissing: (409, "acknowledgement_missing"),
+    AlreadyReminded: (409, "already_reminded"),
 }
 NON_FIELD = api_settings.NON_FIELD_ERRORS_KEY
 

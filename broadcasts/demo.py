@@ -164,6 +164,7 @@ def _broadcasts(now: datetime) -> list[dict[str, Any]]:
             "category": "organisation",
             "audience": Audience.ROLE,
             "targets": ["Moderators", "Administrators"],
+            "requires_acknowledgement": True,
         },
         {
             "external_id": "demo-product",

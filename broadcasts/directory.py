@@ -12,12 +12,13 @@ import httpx
 import pybreaker
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, Group, User
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils.module_loading import import_string
 
-from broadcasts.models import Audience, Product, listed
+from broadcasts.models import Audience, Product, Receipt, listed
 
 MOST_AT_ONCE = 8  # questions to a user service
+MOST_PAGES = 10  # of a user service, to find a page of those who have not seen something
 MOST_WORDS = 10  # of a search; each is three comparisons, and a database limits those
 T = TypeVar("T")
 
@@ -41,6 +42,13 @@ class Target:
     name: str
 
 
+@dataclass(frozen=True)
+class Stretch:
+    people: list[Person]
+    after: str | None
+    """The username behind which there may be more; None at the end."""
+
+
 class Directory(ABC):
     """Every method may raise `UserServiceUnavailable`."""
 
@@ -61,6 +69,31 @@ class Directory(ABC):
     @abstractmethod
     def memberships(self, users: Sequence[AbstractUser]) -> list[tuple[list[str], list[str]]]:
         """The roles and the products of each person."""
+
+    @abstractmethod
+    def without(
+        self,
+        audience: str,
+        targets: Sequence[str],
+        receipts: QuerySet[Receipt],
+        *,
+        search: str = "",
+        after: str = "",
+        limit: int = 50,
+    ) -> Stretch:
+        """Some `limit` of those who have none of `receipts`, by username, from behind `after`.
+
+        Perhaps fewer although there are more: whatever is asked, the work is bounded.
+        """
+
+    @abstractmethod
+    def count_without(
+        self, audience: str, targets: Sequence[str], receipts: QuerySet[Receipt]
+    ) -> int:
+        """How many people have none of `receipts`."""
+
+    knows_roles = False
+    """Whether this database has the roles of everybody."""
 
     def unknown(self, audience: str, targets: Sequence[str]) -> list[str]:
         """Those of `targets` that do not exist."""
@@ -97,6 +130,8 @@ def named(people: QuerySet[User], search: str) -> QuerySet[User]:
 class ModelDirectory(Directory):
     """Django's users and groups, and the products of this database."""
 
+    knows_roles = True
+
     def targets(self, audience: str) -> list[Target]:
         if audience == Audience.ROLE:
             return [Target(name, name) for name in Group.objects.values_list("name", flat=True)]
@@ -120,6 +155,28 @@ class ModelDirectory(Directory):
         for pk, slug in products.values_list("subscribers", "slug"):
             found[pk][1].append(slug)
         return [found[user.pk] for user in users]
+
+    def without(
+        self,
+        audience: str,
+        targets: Sequence[str],
+        receipts: QuerySet[Receipt],
+        *,
+        search: str = "",
+        after: str = "",
+        limit: int = 50,
+    ) -> Stretch:
+        people = named(self._people(audience, targets), search).filter(
+            ~Exists(receipts.filter(user_id=OuterRef("pk"))), username__gt=after
+        )
+        rows = people.order_by("username").values_list("pk", "username", "first_name", "last_name")
+        return stretch_of(list(rows[: limit + 1]), limit)
+
+    def count_without(
+        self, audience: str, targets: Sequence[str], receipts: QuerySet[Receipt]
+    ) -> int:
+        people = self._people(audience, targets)
+        return people.count() - people.filter(pk__in=receipts.values("user_id")).count()
 
     def _people(self, audience: str, targets: Sequence[str]) -> QuerySet[User]:
         people = User.objects.filter(is_active=True)
@@ -176,6 +233,45 @@ class HttpDirectory(Directory):
         asked = {"audience": audience, "target": targets, "search": search, "limit": limit}
         return self._get("users", read, **asked)
 
+    def without(
+        self,
+        audience: str,
+        targets: Sequence[str],
+        receipts: QuerySet[Receipt],
+        *,
+        search: str = "",
+        after: str = "",
+        limit: int = 50,
+    ) -> Stretch:
+        if audience == Audience.SELECTED:
+            asked = {"search": search, "after": after, "limit": limit}
+            return ModelDirectory().without(audience, targets, receipts, **asked)  # type: ignore[arg-type]
+        found: list[Person] = []
+        more: str | None = after
+        for _ in range(MOST_PAGES):
+            if more is None or len(found) >= limit:
+                break
+            names = self._usernames(audience, targets, search, more, limit)
+            found += _local(names, receipts)
+            more = names[-1] if len(names) == limit else None
+        return Stretch(found, more)
+
+    def count_without(
+        self, audience: str, targets: Sequence[str], receipts: QuerySet[Receipt]
+    ) -> int:
+        if audience == Audience.SELECTED:
+            return ModelDirectory().count_without(audience, targets, receipts)
+        return max(self.count(audience, targets) - receipts.count(), 0)
+
+    def _usernames(
+        self, audience: str, targets: Sequence[str], search: str, after: str, limit: int
+    ) -> list[str]:
+        def read(answer: Any) -> list[str]:
+            return [str(item["username"]) for item in answer["users"]][:limit]
+
+        asked = {"audience": audience, "target": targets, "search": search, "limit": limit}
+        return self._get("users", read, **asked, after=after)
+
     def memberships(self, users: Sequence[AbstractUser]) -> list[tuple[list[str], list[str]]]:
         with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
             return list(pool.map(self._memberships_of, users))
@@ -206,6 +302,25 @@ class HttpDirectory(Directory):
             return missing
         response.raise_for_status()
         return response.json()
+
+
+def stretch_of(rows: list[tuple[int, str, str, str]], limit: int) -> Stretch:
+    """Of rows of which one more was asked for."""
+    people = [
+        Person(pk, username, f"{first} {last}".strip())
+        for pk, username, first, last in rows[:limit]
+    ]
+    return Stretch(people, people[-1].username if len(rows) > limit else None)
+
+
+def _local(usernames: list[str], receipts: QuerySet[Receipt]) -> list[Person]:
+    """Those of them who are in this database and have none of the receipts, in their order."""
+    users = User.objects.filter(username__in=usernames, is_active=True)
+    missing = users.exclude(Exists(receipts.filter(user_id=OuterRef("pk"))))
+    people = {
+        user.username: Person(user.pk, user.username, user.get_full_name()) for user in missing
+    }
+    return [people[name] for name in usernames if name in people]
 
 
 @cache

@@ -78,6 +78,7 @@ class LineSerializer(serializers.Serializer[Any]):
     targets = serializers.ListField(child=serializers.CharField(), required=False)
     fire_and_forget = serializers.BooleanField(required=False)
     force_logoff = serializers.BooleanField(required=False)
+    requires_acknowledgement = serializers.BooleanField(required=False)
     scheduled_at = serializers.DateTimeField(allow_null=True, required=False)
     expires_at = serializers.DateTimeField(allow_null=True, required=False)
 

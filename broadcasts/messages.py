@@ -29,7 +29,7 @@ def message_of(broadcast: Broadcast, html: Mapping[str, str] | None = None) -> d
 def message_in(broadcast: Broadcast, text: Text, html: str) -> dict[str, Any]:
     """In one of its languages; `html` is the rendered content.
 
-    JSON-ready; without what belongs to one person (`seen_at`, `read_at`).
+    JSON-ready; without what belongs to one person (`seen_at`, `read_at`, `acknowledged_at`).
     """
     return {
         "broadcast_id": broadcast.pk,
@@ -45,8 +45,10 @@ def message_in(broadcast: Broadcast, text: Text, html: str) -> dict[str, Any]:
         "fire_and_forget": broadcast.fire_and_forget,
         "force_logoff": broadcast.force_logoff,
         "mandatory": broadcast.priority == Priority.URGENT or broadcast.force_logoff,
+        "requires_acknowledgement": broadcast.requires_acknowledgement,
         "activated_at": _iso(broadcast.activated_at),
         "expires_at": _iso(broadcast.expires_at),
+        "reminded_at": _iso(broadcast.reminded_at),
     }
 
 

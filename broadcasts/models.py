@@ -1,5 +1,5 @@
 import uuid
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -12,6 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from broadcasts.languages import LONGEST_TAG, Translated
 from broadcasts.quiet import EVERY_DAY, ZONES, QuietHours, Window, next_moment, zone_of
 from outbox.models import Priority
+
+PASSED = timedelta(minutes=5)  # for clients to say that they showed what is in no inbox
 
 
 class Status(models.TextChoices):
@@ -113,6 +115,14 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
             models.Q(expires_at=None) | models.Q(expires_at__gt=at)
         )
 
+    def passing(self, at: datetime) -> "BroadcastQuerySet":
+        """Sent to who is connected, and so lately that clients may still say they showed it."""
+        return self.filter(status=Status.SENT, expires_at__gt=at - PASSED)
+
+    def passed(self, at: datetime) -> "BroadcastQuerySet":
+        """Sent to who was connected, reaching nobody any more, and not settled yet."""
+        return self.filter(status=Status.SENT, finished_at=None, expires_at__lte=at - PASSED)
+
     def with_target_count(self) -> "BroadcastQuerySet":
         """Annotated with `target_count`; the targets themselves may be 100,000 and stay behind."""
         return self.annotate(target_count=JSONLength("targets")).defer("targets")
@@ -126,12 +136,13 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
         return self.filter(models.Q(id__in=by_channel) | models.Q(id__in=by_name))
 
     def with_receipt_of(self, user_id: int) -> "models.QuerySet[Any]":
-        """Annotated with the person's `delivered_at`, `seen_at`, `read_at`, `dismissed_at`."""
+        """Annotated with the person's stamps: `seen_at`, `read_at`, `acknowledged_at`, …"""
         mine = models.FilteredRelation("receipts", condition=models.Q(receipts__user_id=user_id))
         return self.annotate(
             mine=mine,
             seen_at=models.F("mine__seen_at"),
             read_at=models.F("mine__read_at"),
+            acknowledged_at=models.F("mine__acknowledged_at"),
             dismissed_at=models.F("mine__dismissed_at"),
         )
 
@@ -175,6 +186,12 @@ class Composition(Translated):
         _("force logoff"),
         default=False,
         help_text=_("Signs the addressed people out; only with fire and forget."),
+    )
+    requires_acknowledgement = models.BooleanField(
+        _("requires acknowledgement"),
+        default=False,
+        db_default=False,  # for processes of the version before, while they run beside this one
+        help_text=_("Its readers are asked to acknowledge it, and cannot dismiss it before."),
     )
 
     class Meta:
@@ -242,6 +259,7 @@ class Broadcast(Composition):
     cancel_reason = models.CharField(_("cancel reason"), max_length=500, blank=True, editable=False)
     activated_at = models.DateTimeField(_("activated at"), null=True, editable=False)
     finished_at = models.DateTimeField(_("finished at"), null=True, editable=False)
+    reminded_at = models.DateTimeField(_("reminded at"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
     version = models.PositiveIntegerField(_("version"), default=1, editable=False)
@@ -285,6 +303,15 @@ class Broadcast(Composition):
                 violation_error_message=_("Force logoff needs fire and forget."),
             ),
             models.CheckConstraint(
+                condition=models.Q(requires_acknowledgement=False)
+                | models.Q(fire_and_forget=False),
+                name="broadcasts_acknowledgement_needs_inbox",
+                violation_error_message=_(
+                    "What is kept in no inbox cannot be acknowledged: choose either fire and "
+                    "forget or acknowledgement."
+                ),
+            ),
+            models.CheckConstraint(
                 condition=~models.Q(status=Status.SCHEDULED) | models.Q(scheduled_at__isnull=False),
                 name="broadcasts_scheduled_has_moment",
                 violation_error_message=_("A scheduled broadcast needs its moment."),
@@ -315,6 +342,11 @@ class Broadcast(Composition):
                 fields=["id"],
                 name="broadcasts_in_progress",
                 condition=models.Q(status=Status.IN_PROGRESS),
+            ),
+            models.Index(
+                fields=["expires_at"],
+                name="broadcasts_passing",
+                condition=models.Q(status=Status.SENT, finished_at=None),
             ),
             models.Index(fields=["status", "-activated_at"], name="broadcasts_inbox_order"),
             models.Index(
@@ -479,6 +511,7 @@ class Receipt(models.Model):
     delivered_at = models.DateTimeField(_("delivered"), null=True, blank=True)
     seen_at = models.DateTimeField(_("seen"), null=True, blank=True)
     read_at = models.DateTimeField(_("read"), null=True, blank=True)
+    acknowledged_at = models.DateTimeField(_("acknowledged"), null=True, blank=True)
     dismissed_at = models.DateTimeField(_("dismissed"), null=True, blank=True)
 
     objects = ReceiptQuerySet.as_manager()
@@ -497,6 +530,45 @@ class Receipt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.broadcast_id} → {self.user_id}"
+
+
+class Reminder(models.Model):
+    """A broadcast sent once more to who has not seen it; written in stretches, by a cursor."""
+
+    broadcast = models.ForeignKey(
+        Broadcast,
+        verbose_name=_("broadcast"),
+        on_delete=models.CASCADE,
+        related_name="reminders",
+    )
+    sender = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("sender"),
+        on_delete=models.SET_NULL,
+        null=True,
+        related_name="+",
+    )
+    sender_name = models.CharField(_("sender name"), max_length=200, blank=True)
+    people = models.PositiveIntegerField(_("people"), default=0)
+    after = models.CharField(_("last username"), max_length=150, blank=True)
+    last_error = models.TextField(_("last error"), blank=True)
+    created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
+    finished_at = models.DateTimeField(_("finished"), null=True)
+
+    class Meta:
+        verbose_name = _("reminder")
+        verbose_name_plural = _("reminders")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["broadcast"],
+                condition=models.Q(finished_at=None),
+                name="broadcasts_one_reminder_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.broadcast_id}: {self.people}"
 
 
 class Email(models.TextChoices):
@@ -730,6 +802,7 @@ __all__ = [
     "Product",
     "Receipt",
     "ReceiptStatus",
+    "Reminder",
     "Series",
     "Skip",
     "Status",

@@ -1,4 +1,4 @@
-"""Delivered, seen, read, dismissed: each stamped once, in batches, whoever says it how often."""
+"""Delivered, seen, read, …: each stamped once, in batches, whoever says it how often."""
 
 import threading
 from collections import defaultdict
@@ -8,18 +8,21 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import Case, Count, F, QuerySet, Value, When
 from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from broadcasts.directory import channels_of
 from broadcasts.models import Broadcast, Receipt, ReceiptStatus
 from broadcasts.preferences import shown_to
+from jobs import clock
 from outbox.services import emit
 
 BATCH = 1_000
-STAGES = ("delivered", "seen", "read", "dismissed")
+STAGES = ("delivered", "seen", "read", "acknowledged", "dismissed")
 
 
 class Stamped:
@@ -43,6 +46,10 @@ stamped = Stamped()
 
 class NotInInbox(Exception):
     """No such broadcast in this person's inbox (HTTP 404)."""
+
+
+class AcknowledgementMissing(Exception):
+    """It asks to be acknowledged before it is dismissed (HTTP 409)."""
 
 
 def inbox_of(user: AbstractUser) -> QuerySet[Any]:
@@ -87,8 +94,12 @@ DELIVER = """
 
 
 def mark_seen(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
-    """The client says that they were on screen. How many were; raises `NotInInbox`."""
-    found = _in_inbox(user, broadcast_ids)
+    """The client says that they were on screen. How many were; raises `NotInInbox`.
+
+    Of what is in no inbox, too: where a proxy holds the stream, or a process was killed, this is
+    the only word that it arrived.
+    """
+    found = _in_inbox(user, broadcast_ids, passing=True)
     _stamp(user_ids=[user.pk], broadcast_ids=found, stage="seen_at")
     return len(found)
 
@@ -107,9 +118,38 @@ def mark_all_read(user: AbstractUser) -> int:
     return _read(user, list(unread.values_list("pk", flat=True)))
 
 
-def dismiss(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
-    """Take them out of the inbox, on every screen. How many; raises `NotInInbox`."""
+def acknowledge(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
+    """Taken note of, and so read, on every screen of this person. How many.
+
+    Raises `NotInInbox`, and `ValidationError` for what does not ask for it.
+    """
     found = _in_inbox(user, broadcast_ids)
+    rows = inbox_of(user).filter(pk__in=found)
+    if others := list(rows.filter(requires_acknowledgement=False).values_list("pk", flat=True)):
+        ids = ", ".join(map(str, others))
+        raise ValidationError(
+            _("These ask for no acknowledgement: %(ids)s. Mark them as read.") % {"ids": ids}
+        )
+    at = timezone.now()
+    with transaction.atomic():
+        fresh = list(rows.filter(acknowledged_at=None).values_list("pk", flat=True))
+        _stamp(user_ids=[user.pk], broadcast_ids=fresh, stage="acknowledged_at", at=at)
+        _tell(user, "broadcast.acknowledged", fresh, acknowledged_at=at.isoformat())
+    return len(found)
+
+
+def dismiss(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
+    """Take them out of the inbox, on every screen. How many.
+
+    Raises `NotInInbox`, and `AcknowledgementMissing` where one asks for that first.
+    """
+    found = _in_inbox(user, broadcast_ids)
+    asking = inbox_of(user).filter(
+        pk__in=found, requires_acknowledgement=True, acknowledged_at=None
+    )
+    if missing := list(asking.values_list("pk", flat=True)):
+        ids = ", ".join(map(str, missing))
+        raise AcknowledgementMissing(_("Acknowledge before you dismiss: %(ids)s.") % {"ids": ids})
     with transaction.atomic():
         _stamp(user_ids=[user.pk], broadcast_ids=found, stage="dismissed_at")
         _tell(user, "broadcast.dismissed", found)
@@ -123,6 +163,7 @@ class Statistics:
     seen: int
     read: int
     dismissed: int
+    acknowledged: int = 0
 
     @property
     def delivery_rate(self) -> float | None:
@@ -136,6 +177,10 @@ class Statistics:
     @property
     def read_rate(self) -> float | None:
         return self._rate(self.read)
+
+    @property
+    def acknowledgement_rate(self) -> float | None:
+        return self._rate(self.acknowledged)
 
     def _rate(self, part: int) -> float | None:
         return min(part / self.targeted, 1.0) if self.targeted else None
@@ -156,6 +201,7 @@ def statistics_of(broadcasts: Iterable[Broadcast]) -> dict[int, Statistics]:
             delivered=Count("delivered_at"),
             seen=Count("seen_at"),
             read=Count("read_at"),
+            acknowledged=Count("acknowledged_at"),
             dismissed=Count("dismissed_at"),
         )
     )
@@ -165,9 +211,15 @@ def statistics_of(broadcasts: Iterable[Broadcast]) -> dict[int, Statistics]:
     return {b.pk: Statistics(targeted=b.targeted or 0, **counted[b.pk]) for b in broadcasts}
 
 
-def _in_inbox(user: AbstractUser, broadcast_ids: Collection[int]) -> list[int]:
+def _in_inbox(
+    user: AbstractUser, broadcast_ids: Collection[int], *, passing: bool = False
+) -> list[int]:
     wanted = set(broadcast_ids)
     found = list(inbox_of(user).filter(pk__in=wanted).values_list("pk", flat=True))
+    if passing and (rest := wanted - set(found)):
+        shown = Broadcast.objects.passing(clock.now()).filter(pk__in=rest)
+        shown = shown.addressed_to(user.pk, channels_of(user))
+        found += shown.values_list("pk", flat=True)
     missing = wanted - set(found)
     if missing:
         raise NotInInbox(", ".join(map(str, sorted(missing))))
@@ -181,9 +233,9 @@ def _read(user: AbstractUser, broadcast_ids: list[int]) -> int:
     return len(broadcast_ids)
 
 
-def _tell(user: AbstractUser, event: str, broadcast_ids: list[int]) -> None:
+def _tell(user: AbstractUser, event: str, broadcast_ids: list[int], **more: str) -> None:
     for ids in _batches(broadcast_ids):
-        data = {"broadcast_id": ids[0] if len(ids) == 1 else None, "broadcast_ids": ids}
+        data = {"broadcast_id": ids[0] if len(ids) == 1 else None, "broadcast_ids": ids} | more
         emit(event, key=f"user-{user.pk}", data=data, channels=[f"user-{user.pk}"])
 
 
@@ -211,12 +263,14 @@ IMPLIED = {
     "delivered_at": ["delivered_at"],
     "seen_at": ["delivered_at", "seen_at"],
     "read_at": ["delivered_at", "seen_at", "read_at"],
+    "acknowledged_at": ["delivered_at", "seen_at", "read_at", "acknowledged_at"],
     "dismissed_at": ["dismissed_at"],
 }
 MOVES = {
     "delivered_at": (ReceiptStatus.DELIVERED, ["PENDING", "FAILED"]),
     "seen_at": (ReceiptStatus.SEEN, ["PENDING", "FAILED", "DELIVERED"]),
     "read_at": (ReceiptStatus.READ, ["PENDING", "FAILED", "DELIVERED", "SEEN"]),
+    "acknowledged_at": (ReceiptStatus.READ, ["PENDING", "FAILED", "DELIVERED", "SEEN"]),
 }
 
 

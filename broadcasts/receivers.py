@@ -8,7 +8,7 @@ from django.dispatch import receiver
 
 from broadcasts.models import Product
 from broadcasts.receipts import record_deliveries
-from broadcasts.services import mark_failed, mark_redriven
+from broadcasts.services import mark_failed, mark_redriven, renew
 from connections.receivers import cut_streams_of_members
 from connections.signals import delivered
 from outbox.models import Event
@@ -27,6 +27,8 @@ def fail_broadcast_of_parked_event(event: Event, **_: Any) -> None:
 def revive_broadcast_of_redriven_event(event: Event, **_: Any) -> None:
     if event.type in PUBLISHING:
         mark_redriven(event.data["broadcast_id"])
+    if event.type == "broadcast.sent":
+        renew(event)
 
 
 @receiver(delivered)

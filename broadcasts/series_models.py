@@ -111,6 +111,15 @@ class Series(Composition):
                 name="broadcasts_series_logoff_is_fire_and_forget",
                 violation_error_message=_("Force logoff needs fire and forget."),
             ),
+            models.CheckConstraint(
+                condition=models.Q(requires_acknowledgement=False)
+                | models.Q(fire_and_forget=False),
+                name="broadcasts_series_acknowledgement_needs_inbox",
+                violation_error_message=_(
+                    "What is kept in no inbox cannot be acknowledged: choose either fire and "
+                    "forget or acknowledgement."
+                ),
+            ),
         ]
         indexes = [
             models.Index(fields=["next_at"], name="broadcasts_series_due", condition=RUNNING)

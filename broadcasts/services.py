@@ -16,7 +16,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Case, Value, When
+from django.db.models import Case, F, Value, When
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -532,6 +532,27 @@ def mark_redriven(broadcast_id: int) -> None:
     Receipt.objects.filter(broadcast_id=broadcast_id, status=ReceiptStatus.FAILED).update(
         status=ReceiptStatus.PENDING
     )
+
+
+def renew(event: Event) -> None:
+    """What is in no inbox goes out again: to who is connected then. In the caller's transaction."""
+    until = clock.now() + timedelta(seconds=FIRE_AND_FORGET_SECONDS)
+    row = Broadcast.objects.filter(pk=event.data["broadcast_id"], status=Status.SENT)
+    if row.update(expires_at=until, finished_at=None):
+        data = event.data | {"expires_at": until.isoformat()}
+        Event.objects.filter(pk=event.pk).update(data=data)
+
+
+def settle_passed() -> int:
+    """What was sent to who was connected is over: the others missed it. How many broadcasts."""
+    passed = list(Broadcast.objects.passed(clock.now()).values_list("pk", flat=True))
+    for pk in track(passed):
+        row = Broadcast.objects.filter(pk=pk, status=Status.SENT, finished_at=None)
+        with transaction.atomic():
+            if row.update(finished_at=F("expires_at")):
+                missed = Receipt.objects.filter(broadcast_id=pk, status=ReceiptStatus.PENDING)
+                missed.update(status=ReceiptStatus.SUPERSEDED)
+    return len(passed)
 
 
 def _finish(

@@ -8,8 +8,15 @@ from django.db.models.functions import Now
 from broadcasts.digests import count_waiting, mail_unread
 from broadcasts.models import Broadcast, Preference, Status
 from broadcasts.preferences import CHUNK, release_due
+from broadcasts.reminders import resume_reminders
 from broadcasts.series import catch_up, plan_due
-from broadcasts.services import BROADCASTS, activate_due, expire_overdue, resume
+from broadcasts.services import (
+    BROADCASTS,
+    activate_due,
+    expire_overdue,
+    resume,
+    settle_passed,
+)
 from jobs import clock
 from jobs.registry import Outcome, Standing, periodic, worker
 
@@ -50,7 +57,7 @@ class BroadcastPreparation:
 
     def step(self) -> float:
         resume()
-        return LONGEST_SLEEP
+        return 0.0 if resume_reminders() else LONGEST_SLEEP
 
     def stop(self) -> None:
         pass
@@ -110,13 +117,13 @@ def seconds_until(moments: Iterable[datetime | None]) -> float:
 def process_scheduled_broadcasts() -> int:
     """Send what is due and was missed, make next occurrences, go on with preparation."""
     catch_up()
-    return activate_due() + resume() + plan_due()
+    return activate_due() + resume() + resume_reminders() + plan_due()
 
 
 @periodic("BROADCAST_EXPIRATION", every="60s", at_least="55s", at_most="59s", backlog=count_overdue)
 def process_expired_broadcasts() -> int:
     """End what is past its expiry and was missed."""
-    return expire_overdue()
+    return expire_overdue() + settle_passed()
 
 
 @periodic("BROADCAST_DIGEST", every="60s", at_most="2m", backlog=count_waiting)

@@ -18,6 +18,7 @@ urlpatterns = [
     path("user/messages/read", readers.Read.as_view(), name="messages-read"),
     path("user/messages/read-all", readers.ReadAll.as_view(), name="messages-read-all"),
     path("user/messages/ack-visibility", readers.AckVisibility.as_view(), name="messages-seen"),
+    path("user/messages/acknowledge", readers.Acknowledge.as_view(), name="messages-acknowledge"),
     path("user/messages/dismiss", readers.Dismiss.as_view(), name="messages-dismiss"),
     path("user/preferences", Preferences.as_view(), name="user-preferences"),
 ]

@@ -249,7 +249,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
             touched |= addressed
             if frame.type == CLOSE:
                 self._close_as_told(frame, addressed)
-            else:
+            elif frame.replayable():  # or it passed while no relay published
                 for stream in addressed:
                     stream.push(frame)
         for stream in touched:

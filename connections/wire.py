@@ -18,10 +18,12 @@ logger = logging.getLogger(__name__)
 NAMES = {
     "broadcast.activated": "MESSAGE",
     "broadcast.sent": "MESSAGE",
+    "broadcast.reminded": "MESSAGE",
     "broadcast.cancelled": "MESSAGE_REMOVED",
     "broadcast.expired": "MESSAGE_REMOVED",
     "broadcast.dismissed": "MESSAGE_REMOVED",
     "broadcast.read": "READ_RECEIPT",
+    "broadcast.acknowledged": "READ_RECEIPT",
     "quiet.ended": "QUIET_HOURS_ENDED",
 }
 

@@ -14,7 +14,9 @@ from django.utils.translation import gettext_lazy as _
 from deliveries.guard import Forbidden, check_literal
 
 PATTERN = re.compile(r"\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
-INTERNAL = frozenset({"broadcast.dismissed", "broadcast.read", "connection.close"})
+INTERNAL = frozenset(
+    {"broadcast.acknowledged", "broadcast.dismissed", "broadcast.read", "connection.close"}
+)
 """Of single people and their streams: for an endpoint that names them in full, never by `*`."""
 
 TRIP = 5

@@ -31,6 +31,7 @@ from broadcasts.admin import approvals as approving
 from broadcasts.admin import page
 from broadcasts.admin.compose import BroadcastForm, choices_for, no_answer, preview_of, reach_of
 from broadcasts.admin.people import PeopleFromFile
+from broadcasts.admin.proof import ProofMixin, timeline
 from broadcasts.admin.questions import (
     CancelForm,
     SeenForm,
@@ -64,6 +65,7 @@ ON_PAGE = {  # which buttons the page of one broadcast offers
     "send_one": set(),  # beside the fields: there it saves them first
     "test_one": {Status.DRAFT},
     "cancel_one": {Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE, Status.FAILED},
+    "remind_one": {Status.ACTIVE},
     "retry_one": {Status.FAILED},
     "duplicate_one": set(Status),
 }
@@ -103,7 +105,9 @@ def whole(queryset: QuerySet[Broadcast]) -> list[Broadcast]:
 
 
 @admin.register(Broadcast)
-class BroadcastAdmin(approving.ApprovalViews, ComposingTogether, PeopleFromFile, ModelAdmin):
+class BroadcastAdmin(
+    approving.ApprovalViews, ComposingTogether, PeopleFromFile, ProofMixin, ModelAdmin
+):
     form = BroadcastForm
     list_display = (
         "status_label",
@@ -133,7 +137,14 @@ class BroadcastAdmin(approving.ApprovalViews, ComposingTogether, PeopleFromFile,
     warn_unsaved_form = True
     radio_fields = {"audience": admin.HORIZONTAL}
     actions = ("send_selected", "cancel_selected", "duplicate_selected")
-    actions_detail = ("send_one", "test_one", "retry_one", "duplicate_one", "cancel_one")
+    actions_detail = (
+        "send_one",
+        "test_one",
+        "retry_one",
+        "remind_one",
+        "duplicate_one",
+        "cancel_one",
+    )
     fieldsets = (
         (
             _("Message"),
@@ -142,7 +153,7 @@ class BroadcastAdmin(approving.ApprovalViews, ComposingTogether, PeopleFromFile,
         (_("Languages"), {"fields": ("language", "translations")}),
         (_("Audience"), {"fields": ("audience", "targets")}),
         (_("When"), {"fields": (("scheduled_at", "expires_at"),)}),
-        (_("How"), {"fields": (("fire_and_forget", "force_logoff"),)}),
+        (_("How"), {"fields": (("fire_and_forget", "force_logoff"), "requires_acknowledgement")}),
     )
 
     # Rows and permissions
@@ -219,6 +230,8 @@ class BroadcastAdmin(approving.ApprovalViews, ComposingTogether, PeopleFromFile,
         if broadcast.targeted is None:
             return "–"
         share = f"{digits(counted.delivered)} / {digits(counted.targeted)}"
+        if broadcast.fire_and_forget:
+            share = _("reached %(share)s") % {"share": share}
         return f"{share} · {page.percent(counted.delivery_rate)}"
 
     @display(description=_("read"))
@@ -255,7 +268,7 @@ class BroadcastAdmin(approving.ApprovalViews, ComposingTogether, PeopleFromFile,
         if broadcast and broadcast.pk:
             context["approval"] = approving.card(broadcast, operator(request))
         if broadcast and broadcast.pk and not self.has_change_permission(request, broadcast):
-            context |= page.context(broadcast)
+            context |= page.context(broadcast) | {"timeline": timeline(broadcast)}
             context["status_variant"] = STATUS_LABELS[broadcast.status]
             context["priority_variant"] = PRIORITY_LABELS[broadcast.priority]
             self.change_form_template = "admin/broadcasts/broadcast/page.html"

@@ -201,6 +201,9 @@ class CompositionForm(TranslatedForm):
         self._check_expiry(cleaned.get("expires_at"), cleaned.get("scheduled_at"), now)
         if cleaned.get("force_logoff") and not cleaned.get("fire_and_forget"):
             self.add_error("force_logoff", _("Choose fire and forget as well, or neither."))
+        if cleaned.get("requires_acknowledgement") and cleaned.get("fire_and_forget"):
+            text = _("What is kept in no inbox cannot be acknowledged: choose one of the two.")
+            self.add_error("requires_acknowledgement", text)
         return cleaned
 
     def _check_expiry(
@@ -257,6 +260,7 @@ class BroadcastForm(VersionedForm, CompositionForm):
             "expires_at",
             "fire_and_forget",
             "force_logoff",
+            "requires_acknowledgement",
         )
         widgets = {"content": MarkdownWidget({"rows": 14})}
 

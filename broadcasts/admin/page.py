@@ -25,6 +25,7 @@ STAGES = {
     "delivered": gettext_lazy("Delivered"),
     "seen": gettext_lazy("Seen"),
     "read": gettext_lazy("Read"),
+    "acknowledged": gettext_lazy("Acknowledged"),
     "dismissed": gettext_lazy("Dismissed"),
 }
 PLURAL = {
@@ -87,20 +88,28 @@ def numbers_of(broadcast: Broadcast) -> dict[str, Any]:
     counted = statistics(broadcast)
     return {
         "status": broadcast.status,
-        "moving": broadcast.status in MOVING,
+        "moving": broadcast.status in MOVING and not broadcast.finished_at,
         "targeted": digits(counted.targeted) if broadcast.targeted is not None else "–",
         "progress": digits(broadcast.progress),
         "progress_count": broadcast.progress,
-        "stages": [stage_of(name, counted, broadcast) for name in STAGES],
+        "stages": [stage_of(name, counted, broadcast) for name in stages_of(broadcast)],
     }
+
+
+def stages_of(broadcast: Broadcast) -> list[str]:
+    if broadcast.fire_and_forget:  # it is in no inbox, where people read
+        return ["delivered", "seen"]
+    asks = broadcast.requires_acknowledgement
+    return [name for name in STAGES if asks or name != "acknowledged"]
 
 
 def stage_of(name: str, counted: Statistics, broadcast: Broadcast) -> dict[str, Any]:
     count: int = getattr(counted, name)
     rate = min(count / counted.targeted, 1.0) if counted.targeted else None
+    is_reach = broadcast.fire_and_forget and name == "delivered"
     return {
         "name": name,
-        "label": str(STAGES[name]),
+        "label": _("Reached") if is_reach else str(STAGES[name]),
         "count": digits(count),
         "rate": percent(rate),
         "width": round(100 * (rate or 0), 1),
@@ -128,7 +137,7 @@ def by_key(model: str, broadcast: Broadcast) -> str:
 
 def timeline(broadcast: Broadcast) -> Iterator[tuple[str | Promise, datetime, str]]:
     """Label, moment and detail of what has happened and of what is going to."""
-    yield _("Created"), broadcast.created_at, broadcast.sender_name
+    yield _("Composed"), broadcast.created_at, broadcast.sender_name
     if broadcast.scheduled_at:
         yield _("Scheduled for"), broadcast.scheduled_at, ""
     if broadcast.next_attempt_at and broadcast.status in (Status.SCHEDULED, Status.IN_PROGRESS):
@@ -137,7 +146,9 @@ def timeline(broadcast: Broadcast) -> Iterator[tuple[str | Promise, datetime, st
     if broadcast.activated_at:
         yield _("Went out"), broadcast.activated_at, ""
     if broadcast.finished_at:
-        yield broadcast.get_status_display(), broadcast.finished_at, broadcast.cancel_reason
+        passed = broadcast.status == Status.SENT
+        label = _("Passed") if passed else broadcast.get_status_display()
+        yield label, broadcast.finished_at, broadcast.cancel_reason
     elif broadcast.expires_at:
         yield _("Expires"), broadcast.expires_at, ""
 

@@ -72,6 +72,8 @@ def kind_of(broadcast: Broadcast) -> str:
         return _("Signs out who is connected, kept in no inbox")
     if broadcast.fire_and_forget:
         return _("Shown to who is connected, kept in no inbox")
+    if broadcast.requires_acknowledgement:
+        return _("On screen at once, or in the inbox later; asks for acknowledgement")
     return _("On screen at once, or in the inbox later")
 
 

@@ -24,6 +24,8 @@ STAGES = {
     "seen": _("Seen"),
     "read": _("Read"),
     "unread": _("Not read"),
+    "acknowledged": _("Acknowledged"),
+    "unacknowledged": _("Not acknowledged"),
     "dismissed": _("Dismissed"),
 }
 LABELS = {
@@ -67,6 +69,7 @@ class ReceiptAdmin(ReadOnlyAdmin):
         "delivered",
         "seen",
         "read",
+        "acknowledged",
         "dismissed",
     )
     list_filter = (
@@ -80,6 +83,7 @@ class ReceiptAdmin(ReadOnlyAdmin):
     delivered = stamp("delivered_at", _("delivered"))
     seen = stamp("seen_at", _("seen"))
     read = stamp("read_at", _("read"))
+    acknowledged = stamp("acknowledged_at", _("acknowledged"))
     dismissed = stamp("dismissed_at", _("dismissed"))
     sortable_by = ()
     show_full_result_count = False
@@ -93,6 +97,7 @@ class ReceiptAdmin(ReadOnlyAdmin):
         "delivered_at",
         "seen_at",
         "read_at",
+        "acknowledged_at",
         "dismissed_at",
     )
 

@@ -98,6 +98,7 @@ class SeriesForm(CompositionForm):
             "life",
             "fire_and_forget",
             "force_logoff",
+            "requires_acknowledgement",
         )
         widgets = {
             "content": MarkdownWidget({"rows": 14}),
@@ -181,7 +182,10 @@ class SeriesAdmin(ModelAdmin):
             gettext_lazy("When"),
             {"fields": ("cron", "zone", ("starts_on", "ends_on"), ("count", "life"))},
         ),
-        (gettext_lazy("How"), {"fields": (("fire_and_forget", "force_logoff"),)}),
+        (
+            gettext_lazy("How"),
+            {"fields": (("fire_and_forget", "force_logoff"), "requires_acknowledgement")},
+        ),
     )
 
     # Rows and permissions: a series sends, so who changes one may send

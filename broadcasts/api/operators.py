@@ -31,6 +31,7 @@ from broadcasts.api.fields import (
     TargetsField,
     TranslationsField,
 )
+from broadcasts.api.proof import ProofMixin, StatisticsSerializer
 from broadcasts.directory import ids_in
 from broadcasts.models import (
     Approval,
@@ -41,24 +42,11 @@ from broadcasts.models import (
     ReceiptStatus,
     Status,
 )
-from broadcasts.receipts import Statistics, statistics, statistics_of
+from broadcasts.receipts import statistics_of
 from outbox.models import Priority
 
 MOST_TARGETS = 1_000  # shown with one broadcast
 USER_ID = re.compile(r"[1-9][0-9]{0,17}")
-
-
-class StatisticsSerializer(serializers.Serializer[Statistics]):
-    """People, each counted once. Rates lie between 0 and 1; null when nobody was targeted."""
-
-    targeted = serializers.IntegerField()
-    delivered = serializers.IntegerField()
-    seen = serializers.IntegerField()
-    read = serializers.IntegerField()
-    dismissed = serializers.IntegerField()
-    delivery_rate = serializers.FloatField(allow_null=True)
-    seen_rate = serializers.FloatField(allow_null=True)
-    read_rate = serializers.FloatField(allow_null=True)
 
 
 class BroadcastSerializer(serializers.ModelSerializer[Broadcast]):
@@ -83,6 +71,7 @@ class BroadcastSerializer(serializers.ModelSerializer[Broadcast]):
             "target_count",
             "fire_and_forget",
             "force_logoff",
+            "requires_acknowledgement",
             "status",
             "version",
             "approval",
@@ -91,6 +80,7 @@ class BroadcastSerializer(serializers.ModelSerializer[Broadcast]):
             "expires_at",
             "activated_at",
             "finished_at",
+            "reminded_at",
             "created_at",
             "updated_at",
             "progress",
@@ -185,6 +175,7 @@ class DraftSerializer(AudienceSerializer, serializers.ModelSerializer[Broadcast]
             "targets",
             "fire_and_forget",
             "force_logoff",
+            "requires_acknowledgement",
             "scheduled_at",
             "expires_at",
             "external_id",
@@ -228,6 +219,7 @@ class DeliverySerializer(serializers.ModelSerializer[Receipt]):
             "delivered_at",
             "seen_at",
             "read_at",
+            "acknowledged_at",
             "dismissed_at",
         ]
 
@@ -305,7 +297,7 @@ EXAMPLE = OpenApiExample(
 
 
 @extend_schema(tags=["broadcasts"])
-class BroadcastViewSet(ApprovalActions, GenericViewSet[Broadcast]):
+class BroadcastViewSet(ApprovalActions, ProofMixin, GenericViewSet[Broadcast]):
     queryset = Broadcast.objects.all()
     serializer_class = BroadcastDetailSerializer
     filterset_class = BroadcastFilter
@@ -325,6 +317,9 @@ class BroadcastViewSet(ApprovalActions, GenericViewSet[Broadcast]):
         "retrieve": "broadcasts.view_broadcast",
         "stats": "broadcasts.view_broadcast",
         "deliveries": "broadcasts.view_broadcast",
+        "unseen": "broadcasts.view_broadcast",
+        "export": "broadcasts.view_broadcast",
+        "remind": "broadcasts.send_broadcast",
         "create": "broadcasts.add_broadcast",
         "preview": "broadcasts.add_broadcast",
         "duplicate": "broadcasts.add_broadcast",
@@ -415,18 +410,12 @@ class BroadcastViewSet(ApprovalActions, GenericViewSet[Broadcast]):
         copy = services.duplicate(self._broadcast(pk), cast(User, request.user))
         return self._shown(copy, status.HTTP_201_CREATED)
 
-    @extend_schema(responses=StatisticsSerializer, filters=False)
-    @action(detail=True)
-    def stats(self, request: Request, pk: int) -> Response:
-        """How many were targeted, and how many got, saw, read and dismissed it."""
-        return Response(StatisticsSerializer(statistics(self._broadcast(pk))).data)
-
     @extend_schema(responses=DeliverySerializer(many=True))
     @action(
         detail=True,
         queryset=Receipt.objects.none(),
         filterset_class=DeliveryFilter,
-        ordering_fields=["id", "delivered_at", "seen_at", "read_at"],
+        ordering_fields=["id", "delivered_at", "seen_at", "read_at", "acknowledged_at"],
     )
     def deliveries(self, request: Request, pk: int) -> Response:
         """What happened at whom.

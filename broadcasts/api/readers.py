@@ -25,13 +25,14 @@ from broadcasts.contents import rendered
 from broadcasts.languages import languages_of, wider
 from broadcasts.messages import message_in
 from broadcasts.models import Broadcast
-from broadcasts.receipts import dismiss, inbox_of, mark_all_read, mark_read, mark_seen
+from broadcasts.receipts import acknowledge, dismiss, inbox_of, mark_all_read, mark_read, mark_seen
 from connections.authentication import OWN
 from outbox.logs import get_log
 from outbox.models import Priority
 
 MOST_IDS = 1_000  # a call
 SEARCHED_LANGUAGES = 4
+STAMPS = ("seen_at", "read_at", "acknowledged_at")
 
 Rows = QuerySet[Any]  # of broadcasts, annotated with what the person did
 
@@ -129,10 +130,15 @@ class MessageSerializer(serializers.Serializer[Any]):
     fire_and_forget = serializers.BooleanField()
     force_logoff = serializers.BooleanField()
     mandatory = serializers.BooleanField(help_text="Passes everybody's preferences.")
+    requires_acknowledgement = serializers.BooleanField()
     activated_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField(allow_null=True)
+    reminded_at = serializers.DateTimeField(
+        allow_null=True, help_text="When those were reminded who had not seen it."
+    )
     seen_at = serializers.DateTimeField(allow_null=True)
     read_at = serializers.DateTimeField(allow_null=True)
+    acknowledged_at = serializers.DateTimeField(allow_null=True)
 
 
 class InboxSerializer(serializers.Serializer[Any]):
@@ -187,7 +193,7 @@ def shown(page: list[Any], languages: list[str]) -> Iterator[dict[str, Any]]:
     texts = [broadcast.text_for(languages) for broadcast in page]
     html = rendered(text.content for text in texts)
     for broadcast, text in zip(page, texts, strict=True):
-        stamps = {"seen_at": broadcast.seen_at, "read_at": broadcast.read_at}
+        stamps = {name: getattr(broadcast, name) for name in STAMPS}
         yield message_in(cast(Broadcast, broadcast), text, html[text.content]) | stamps
 
 
@@ -292,6 +298,16 @@ class AckVisibility(Verb):
     verb = staticmethod(mark_seen)
 
 
+@extend_schema(
+    description="You have taken note of what asks for it (`requires_acknowledgement`): it counts "
+    "as read, once, at the first time."
+)
+@on_messages
+class Acknowledge(Verb):
+    verb = staticmethod(acknowledge)
+
+
+@extend_schema(description="409 for what asks to be acknowledged first.")
 @on_messages
 class Dismiss(Verb):
     verb = staticmethod(dismiss)

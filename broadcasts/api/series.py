@@ -34,6 +34,7 @@ PATTERN = [
     "targets",
     "fire_and_forget",
     "force_logoff",
+    "requires_acknowledgement",
 ]
 WHEN = ["cron", "zone", "starts_on", "ends_on", "count", "life"]
 
@@ -56,6 +57,7 @@ class SeriesSerializer(serializers.ModelSerializer[Series]):
             "audience",
             "fire_and_forget",
             "force_logoff",
+            "requires_acknowledgement",
             *WHEN,
             "words",
             "state",

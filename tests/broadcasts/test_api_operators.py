@@ -309,16 +309,20 @@ def test_the_statistics_count_people_once(client: Client, boss: User) -> None:
         mark_read(reader, [broadcast.pk])
         record_deliveries(broadcast.pk, [boss.pk, reader.pk], timezone.now())
     Broadcast.objects.filter(pk=broadcast.pk).update(targeted=4)
-    assert client.get(f"{BROADCASTS}/{broadcast.pk}/stats").json() == {
+    expected = {
         "targeted": 4,
         "delivered": 2,
         "seen": 1,
         "read": 1,
+        "acknowledged": 0,
         "dismissed": 0,
         "delivery_rate": 0.5,
         "seen_rate": 0.25,
         "read_rate": 0.25,
+        "acknowledgement_rate": 0.0,
     }
+    stats = client.get(f"{BROADCASTS}/{broadcast.pk}/stats").json()
+    assert {name: stats[name] for name in expected} == expected
 
 
 def test_a_draft_has_no_rates(client: Client, boss: User) -> None:

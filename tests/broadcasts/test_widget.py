@@ -154,6 +154,20 @@ def test_its_texts_and_its_place_are_the_pages_to_choose(
     assert widget.shown(".panel h2") == ["Nachrichten"]
 
 
+def test_a_reader_acknowledges_and_only_then_dismisses(
+    widget: Widget, elsewhere: Elsewhere
+) -> None:
+    widget.open()
+    elsewhere.site.send("New rules", requires_acknowledgement=True)
+    widget.wait(lambda: widget.texts(".message h3") == ["New rules"], "it is there")
+    widget.find(".bell").click()
+    assert widget.shown(".actions button") == ["Acknowledge", "Mark read"]
+    widget.find(".acknowledge").click()
+    widget.wait(lambda: widget.shown(".acknowledged") == ["Acknowledged"], "it is acknowledged")
+    assert widget.shown(".actions button") == ["Dismiss"]
+    assert widget.shown(".count") == []
+
+
 def test_force_logoff_goes_where_the_page_says(widget: Widget, elsewhere: Elsewhere) -> None:
     elsewhere.widget["logoff-url"] = "/notes"
     widget.open()

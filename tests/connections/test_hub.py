@@ -164,3 +164,25 @@ def test_deliveries_that_could_not_be_written_are_written_later() -> None:
         delivered.receivers = before
         delivered.sender_receivers_cache.clear()
     assert written == {1: {1, 2, 3}}
+
+
+class Listener:
+    """What the hub needs to know of a stream."""
+
+    def __init__(self) -> None:
+        self.positions: list[int] = []
+
+    def push(self, frame: Any) -> None:
+        self.positions.append(frame.position)
+
+    def flush(self) -> None: ...
+
+
+def test_what_was_fire_and_forget_and_has_passed_is_given_to_nobody() -> None:
+    until = {1: "2000-01-01T00:00:00+00:00", 2: "2100-01-01T00:00:00+00:00"}
+    data = [{"fire_and_forget": True, "expires_at": moment} for moment in until.values()]
+    hub, listener = Hub("test"), Listener()
+    hub.by_channel["all"].add(listener)  # type: ignore[arg-type]
+    hub.dispatch(frames_of([record(n, one) for n, one in enumerate(data, 1)]))
+    assert listener.positions == [2]
+    hub.database.shutdown()

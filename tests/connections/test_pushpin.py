@@ -1,6 +1,7 @@
 """Streams that Pushpin holds: real proxy, web, relay, and who follows them."""
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -247,6 +248,36 @@ def test_a_person_is_disconnected_and_the_others_are_not(site: ProxiedSite) -> N
     asyncio.run(together(follow()))
     assert ended.of("DISCONNECTED")[0].data == {"reason": "by an operator", "reconnect": False}
     assert messages(ended) == []
+
+
+REACHED = """
+from broadcasts.receipts import statistics
+counted = statistics(Broadcast.objects.get(pk={pk}))
+print(counted.delivered, counted.seen, counted.read)
+"""
+
+
+def test_whom_fire_and_forget_reached_is_counted_by_their_own_word(site: ProxiedSite) -> None:
+    site.web()
+    site.relay()
+    clients = [site.client(pk) for pk in site.people(2)]
+
+    async def follow() -> int:
+        async with following(*clients):
+            (sent,) = await asyncio.to_thread(lambda: site.send(fire_and_forget=True))
+            await until(lambda: all(messages(client) == [sent] for client in clients))
+            return sent
+
+    pk = asyncio.run(asyncio.wait_for(follow(), 120))
+    assert site.code(REACHED.format(pk=pk)).split() == ["0", "0", "0"]
+    seen = Request(
+        f"{site.pushpin.public_url}/api/user/messages/ack-visibility",
+        json.dumps({"broadcast_id": pk}).encode(),
+        {"Authorization": f"Bearer {clients[0].token}", "Content-Type": "application/json"},
+    )
+    with urlopen(seen, timeout=30) as answer:
+        assert answer.status == HTTPStatus.OK
+    assert site.code(REACHED.format(pk=pk)).split() == ["1", "1", "0"]
 
 
 def test_a_new_role_ends_the_stream_which_returns_with_it(site: ProxiedSite) -> None:

@@ -57,6 +57,11 @@ export class Api {
     return this.#post(`${MESSAGES}/ack-visibility`, { broadcast_ids: ids }, { keepalive: true });
   }
 
+  /** It has been taken note of, where it asks for that; it counts as read. */
+  acknowledge(id) {
+    return this.#post(`${MESSAGES}/acknowledge`, { broadcast_id: id });
+  }
+
   dismiss(id) {
     return this.#post(`${MESSAGES}/dismiss`, { broadcast_id: id });
   }

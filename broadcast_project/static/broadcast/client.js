@@ -24,6 +24,7 @@ const FIRST_RETRY = 1_000; // the most that a retry waits; doubled with each fai
 const LAST_RETRY = 30_000;
 const LOOK = 5_000; // how often the watchdog looks
 const FAILURES_BEFORE_DOUBT = 3;
+const LAST_WORD = 2_000; // that a sign-out waits for the server to hear of it
 const RECENT = 200; // events kept for tabs that join, or missed some
 
 /**
@@ -302,8 +303,8 @@ export class BroadcastClient extends EventTarget {
   }
 
   #obey(type, data) {
+    if (type === "MESSAGE" && data.force_logoff) return this.#logOff(data);
     if (type === "CONNECTED" && data.heartbeat) this.#heartbeat = data.heartbeat * 1_000;
-    if (type === "MESSAGE" && data.force_logoff) this.close("signed_out", { message: data });
     if (type === "CONNECTION_LIMIT_REACHED") this.close("limited");
     if (type === "DISCONNECTED" && !data.reconnect) this.close("ended", { reason: data.reason });
     if (type === "DISCONNECTED" && data.reconnect) {
@@ -316,6 +317,15 @@ export class BroadcastClient extends EventTarget {
       this.#retry(data.retry_after);
       this.#tellState("restarting", { within: data.retry_after });
     }
+  }
+
+  /** Leave at once, and say that it arrived while there is a session to say so with. */
+  async #logOff(message) {
+    this.#leave();
+    this.#user = null;
+    const said = this.api.markSeen([message.broadcast_id]).catch(() => null);
+    await Promise.race([said, new Promise((resolve) => setTimeout(resolve, LAST_WORD))]);
+    this.close("signed_out", { message });
   }
 
   #connected({ connection_id }) {

@@ -56,7 +56,7 @@ function hear(type, { data, position }) {
 function passing(message) {
   if (message.force_logoff || banners.has(message.broadcast_id)) return; // or `showState` says it
   banners.add(message.broadcast_id);
-  showBanner(message);
+  list.report(showBanner(message)); // in no inbox, it is counted by this word
   const urgently = message.priority === "URGENT";
   const words = text(urgently ? "arrived_urgent" : "arrived", { title: message.title });
   announce(words, { urgently });

@@ -1,6 +1,12 @@
 // The messages on the page: loaded in pages, joined by what arrives, each once.
 
-import { messageElement, removeElement, showRead } from "./message.js";
+import {
+  messageElement,
+  removeElement,
+  showAcknowledged,
+  showRead,
+  showReminder,
+} from "./message.js";
 import { announce, notify, takeBack } from "./notices.js";
 import { SeenReporter } from "./seen.js";
 import { text } from "./texts.js";
@@ -109,6 +115,8 @@ export class MessageList {
     before.delete(message.broadcast_id);
     if (!known) return this.#enter(message);
     showRead(known.element, Boolean(message.read_at));
+    showReminder(known.element, message);
+    showAcknowledged(known.element, message);
     this.#entries.set(message.broadcast_id, { message, element: known.element });
     return known.element;
   }
@@ -135,6 +143,11 @@ export class MessageList {
     removeElement(element);
   }
 
+  /** Tell the server when an element that is not of the list was on screen. */
+  report(element) {
+    this.#seen.watch(element);
+  }
+
   // What the stream says
 
   /** Events that come while the inbox is fetched are kept, and applied to what it did not hold. */
@@ -152,13 +165,15 @@ export class MessageList {
 
   #apply(type, data) {
     const ids = data.broadcast_ids ?? [data.broadcast_id];
-    if (type === "MESSAGE") this.#arrive({ ...data, seen_at: null, read_at: null });
-    if (type === "READ_RECEIPT") this.#readElsewhere(ids);
+    const unseen = { seen_at: null, read_at: null, acknowledged_at: null };
+    if (type === "MESSAGE") this.#arrive({ ...data, ...unseen });
+    if (type === "READ_RECEIPT") this.#readElsewhere(ids, data.acknowledged_at);
     if (type === "MESSAGE_REMOVED") for (const id of ids) this.#removed(id, data.reason);
   }
 
   #arrive(message) {
     const id = message.broadcast_id;
+    if (message.reminded_at) return this.#remind(message);
     if (this.#entries.has(id) || this.#counted.has(id)) return;
     this.#setUnread(this.#unread + 1);
     if (this.searching) {
@@ -172,9 +187,28 @@ export class MessageList {
     this.#tellArrival(message);
   }
 
-  #tellArrival(message) {
+  /** Once more, because the server has not heard that it was on screen: on top, and to be seen. */
+  #remind(message) {
+    const id = message.broadcast_id;
+    const known = this.#entries.get(id);
+    if (known?.message.read_at) return;
+    if (!known) this.#countAgain();
+    if (!this.searching) {
+      const element = known?.element ?? this.#enter(message);
+      if (known) known.message = { ...known.message, reminded_at: message.reminded_at };
+      showReminder(element, message);
+      this.#seen.again(element);
+      element.classList.add("arriving");
+      if (!element.contains(document.activeElement)) this.list.prepend(element);
+      this.#showEmptiness();
+    }
+    takeBack(id);
+    this.#tellArrival(message, "reminder");
+  }
+
+  #tellArrival(message, name = "arrived") {
     const urgent = message.priority === "URGENT";
-    const words = text(urgent ? "arrived_urgent" : "arrived", { title: message.title });
+    const words = text(urgent ? "arrived_urgent" : name, { title: message.title });
     announce(words, { urgently: urgent });
     const about = message.broadcast_id;
     const onShow = () => this.#reveal(about);
@@ -191,8 +225,9 @@ export class MessageList {
     element?.focus({ preventScroll: true });
   }
 
-  #readElsewhere(ids) {
+  #readElsewhere(ids, acknowledgedAt = null) {
     for (const id of ids) {
+      if (acknowledgedAt) this.#setAcknowledged(id, acknowledgedAt);
       if (this.#entries.has(id)) this.#setRead(id, new Date().toISOString());
       else this.#countAgain();
     }
@@ -228,6 +263,7 @@ export class MessageList {
     const action = event.target.closest("[data-action]")?.dataset.action;
     const id = Number(event.target.closest(".message")?.dataset.id);
     if (action === "read") this.markRead(id);
+    if (action === "acknowledge") this.acknowledge(id);
     if (action === "dismiss") this.dismiss(id);
   }
 
@@ -245,6 +281,24 @@ export class MessageList {
       const words = text("failed_read", { title: message.title });
       this.#failed(`read ${id}`, words, error, () => this.markRead(id));
     }
+  }
+
+  async acknowledge(id) {
+    const { message } = this.#entries.get(id) ?? {};
+    if (!message || message.acknowledged_at) return;
+    this.#focusNear(id, this.#query.state === "unread" && !message.read_at);
+    try {
+      await this.api.acknowledge(id); // shown when the server has it: this is a proof
+      this.failures.settle(`acknowledge ${id}`);
+    } catch (error) {
+      if (error.status === 404) return this.#lost(id, message);
+      const words = text("failed_acknowledge", { title: message.title });
+      return this.#failed(`acknowledge ${id}`, words, error, () => this.acknowledge(id));
+    }
+    const now = new Date().toISOString();
+    this.#setAcknowledged(id, now);
+    this.#setRead(id, now);
+    announce(text("acknowledged", { title: message.title }));
   }
 
   async markAllRead() {
@@ -319,6 +373,13 @@ export class MessageList {
     showRead(entry.element, Boolean(at));
     if (at) takeBack(id);
     if (at && this.#query.state === "unread") this.#remove(id);
+  }
+
+  #setAcknowledged(id, at) {
+    const entry = this.#entries.get(id);
+    if (!entry || entry.message.acknowledged_at) return;
+    entry.message = { ...entry.message, acknowledged_at: at };
+    showAcknowledged(entry.element, entry.message);
   }
 
   #remove(id) {

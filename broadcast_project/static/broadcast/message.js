@@ -25,6 +25,8 @@ export function messageElement(message) {
   part(".body").addEventListener("focusin", () => expand(element, true));
   longTexts.observe(part(".body"));
   showRead(element, Boolean(message.read_at));
+  showReminder(element, message);
+  showAcknowledged(element, message);
   return element;
 }
 
@@ -43,6 +45,21 @@ export function showRead(element, read) {
   element.classList.toggle("unread-message", !read);
   element.querySelector(".mark").hidden = read;
   element.querySelector("[data-action=read]").hidden = read;
+}
+
+/** Until it is acknowledged, what asks for it cannot be dismissed. */
+export function showAcknowledged(element, { requires_acknowledgement: asks, acknowledged_at: at }) {
+  const part = (name) => element.querySelector(name);
+  const waits = Boolean(asks) && !at;
+  element.classList.toggle("asks", waits);
+  part("[data-action=acknowledge]").hidden = !waits;
+  part("[data-action=dismiss]").hidden = waits;
+  part(".acknowledged").hidden = !at;
+  if (at) showMoment(part(".acknowledged time"), at);
+}
+
+export function showReminder(element, { reminded_at: at, seen_at: seen }) {
+  element.querySelector(".reminder").hidden = !at || Boolean(seen);
 }
 
 export function removeElement(element) {

@@ -38,6 +38,7 @@ export function takeBack(about) {
 /** A fire-and-forget message: above the inbox until it is closed. */
 export function showBanner(message) {
   const banner = clone("banner-template");
+  banner.dataset.id = message.broadcast_id;
   banner.dataset.priority = message.priority;
   fillHead(banner, message);
   fillBody(banner.querySelector(".body"), message.html);
@@ -49,6 +50,7 @@ export function showBanner(message) {
     byId("messages").focus({ preventScroll: true });
   });
   byId("banners").prepend(banner);
+  return banner;
 }
 
 export function showFarewell(words, html = "") {

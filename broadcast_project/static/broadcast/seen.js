@@ -26,6 +26,12 @@ export class SeenReporter {
     if (!this.#reported.has(idOf(element))) this.observer.observe(element);
   }
 
+  /** The server has not heard of it: report it, even if that was done. */
+  again(element) {
+    this.#reported.delete(idOf(element));
+    this.watch(element);
+  }
+
   forget(element) {
     this.observer.unobserve(element);
     this.#since.delete(element);

@@ -306,6 +306,18 @@ header h2 {
   text-decoration: underline;
 }
 
+.actions .acknowledge {
+  border-color: var(--accent);
+  background: var(--accent);
+  color: var(--on-accent);
+}
+
+.actions .acknowledged {
+  align-self: center;
+  color: var(--muted);
+  font-size: 0.875em;
+}
+
 .actions button:only-child {
   margin-inline-start: -0.75rem;
 }

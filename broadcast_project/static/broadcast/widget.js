@@ -12,6 +12,9 @@ const TEXTS = {
   unread: "Unread",
   nothing: "No messages yet",
   mark_read: "Mark read",
+  acknowledge: "Acknowledge",
+  acknowledged: "Acknowledged",
+  reminder: "Reminder: {title}",
   mark_all_read: "Mark all read",
   dismiss: "Dismiss",
   more: "Load more",
@@ -123,6 +126,7 @@ export class BroadcastWidget extends HTMLElement {
     if (type === "MESSAGE") return this.#arrive(data);
     if (!ids.every((id) => this.#entries.has(id))) this.#recount();
     for (const id of ids) {
+      if (data.acknowledged_at) this.#setAcknowledged(id);
       if (type === "READ_RECEIPT") this.#setRead(id);
       else this.#remove(id);
     }
@@ -130,17 +134,34 @@ export class BroadcastWidget extends HTMLElement {
 
   #arrive(message) {
     const { broadcast_id: id, title, priority, force_logoff: ends } = message;
-    if (ends || this.#entries.has(id) || this.#passing.has(id)) return; // `showState` says the end
+    if (ends || this.#passing.has(id)) return; // `showState` says the end
+    if (message.reminded_at) return this.#remind(message);
+    if (this.#entries.has(id)) return;
     const urgently = priority === "URGENT";
     if (message.fire_and_forget) {
       this.#passing.add(id);
-      this.#banner(message);
+      this.#seen.watch(this.#banner(message)); // in no inbox, it is counted by this word
     } else {
       this.#enter({ ...message, seen_at: null, read_at: null });
       this.#count(this.#unread + 1);
       if (!urgently && !this.#isOpen) this.#toast(message);
     }
     this.#announce(this.#say(urgently ? "arrived_urgent" : "arrived", { title }), urgently);
+    this.#dispatch("broadcast-message", message);
+  }
+
+  /** Once more, because the server has not heard that it was on screen. */
+  #remind(message) {
+    const { broadcast_id: id, title } = message;
+    const known = this.#entries.get(id);
+    if (known && !known.element.classList.contains("unread")) return;
+    if (!known) this.#recount();
+    this.#takeBack(id);
+    this.#enter({ ...message, seen_at: null, read_at: null });
+    this.#seen.again(this.#entries.get(id).element);
+    if (message.priority === "URGENT") this.#banner(message);
+    else if (!this.#isOpen) this.#toast(message, "reminder");
+    this.#announce(this.#say("reminder", { title }), message.priority === "URGENT");
     this.#dispatch("broadcast-message", message);
   }
 
@@ -176,6 +197,14 @@ export class BroadcastWidget extends HTMLElement {
   async #read(id) {
     const answer = await this.#try(this.#api.markRead(id));
     if (!answer) return;
+    this.#setRead(id);
+    this.#count(answer.unread);
+  }
+
+  async #acknowledge(id) {
+    const answer = await this.#try(this.#api.acknowledge(id));
+    if (!answer) return;
+    this.#setAcknowledged(id);
     this.#setRead(id);
     this.#count(answer.unread);
   }
@@ -309,6 +338,7 @@ export class BroadcastWidget extends HTMLElement {
     this.#entries.set(id, { message, element });
     this.#parts.list[last ? "append" : "prepend"](element);
     if (!message.seen_at && !message.read_at) this.#seen.watch(element);
+    if (message.acknowledged_at) this.#setAcknowledged(id);
     if (message.read_at) this.#setRead(id);
     else if (message.priority === "URGENT" && !known) this.#banner(message);
   }
@@ -322,7 +352,15 @@ export class BroadcastWidget extends HTMLElement {
     const title = make("h3", words);
     read.classList.add("read");
     for (const button of [read, dismiss]) button.setAttribute("aria-describedby", title.id);
-    const actions = make("div", { className: "actions" }, read, dismiss);
+    const actions = make("div", { className: "actions" });
+    if (message.requires_acknowledgement) {
+      const acknowledge = this.#button("acknowledge", () => this.#acknowledge(id));
+      acknowledge.classList.add("acknowledge");
+      acknowledge.setAttribute("aria-describedby", title.id);
+      actions.append(acknowledge);
+      dismiss.hidden = true;
+    }
+    actions.append(read, dismiss);
     const element = make("li", { className: "message unread", tabIndex: -1 });
     element.dataset.id = id;
     element.dataset.priority = message.priority;
@@ -357,12 +395,13 @@ export class BroadcastWidget extends HTMLElement {
     const title = make("h2", { dir: "auto", lang, textContent: message.title });
     banner.append(make("div", { className: "text" }, title, body(message)), close);
     this.#overlay("banners", banner);
+    return banner;
   }
 
-  #toast({ broadcast_id: id, title }) {
+  #toast({ broadcast_id: id, title }, name = "arrived") {
     const show = this.#button("show", () => this.#reveal(id));
     const close = this.#cross(() => this.#takeBack(id));
-    const words = make("p", { dir: "auto", textContent: this.#say("arrived", { title }) });
+    const words = make("p", { dir: "auto", textContent: this.#say(name, { title }) });
     const toast = make("div", { className: "toast" }, words, show, close);
     toast.dataset.id = id;
     this.#overlay("toasts", toast);
@@ -407,6 +446,15 @@ export class BroadcastWidget extends HTMLElement {
     if (entry.element.querySelector(".read")?.matches(":focus")) entry.element.focus();
     entry.element.classList.remove("unread");
     entry.element.querySelectorAll(".read, .only-unread").forEach((part) => part.remove());
+  }
+
+  #setAcknowledged(id) {
+    const button = this.#entries.get(id)?.element.querySelector(".acknowledge");
+    if (!button) return;
+    const done = { className: "acknowledged", textContent: this.#say("acknowledged") };
+    if (button.matches(":focus")) this.#entries.get(id).element.focus();
+    button.parentElement.lastChild.hidden = false; // now it may be dismissed
+    button.replaceWith(make("p", done));
   }
 
   #remove(id) {
