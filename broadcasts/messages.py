@@ -44,7 +44,7 @@ def message_in(broadcast: Broadcast, text: Text, html: str) -> dict[str, Any]:
         "sender_name": broadcast.sender_name,
         "fire_and_forget": broadcast.fire_and_forget,
         "force_logoff": broadcast.force_logoff,
-        "mandatory": broadcast.priority == Priority.URGENT or broadcast.force_logoff,
+        "mandatory": broadcast.is_mandatory,
         "requires_acknowledgement": broadcast.requires_acknowledgement,
         "activated_at": _iso(broadcast.activated_at),
         "expires_at": _iso(broadcast.expires_at),

@@ -251,6 +251,9 @@ class Broadcast(Composition):
     correlation_id = models.UUIDField(
         _("correlation id"), default=uuid.uuid4, editable=False, db_index=True
     )
+    is_test = models.BooleanField(  # of an operator, to nobody but themselves
+        _("test"), default=False, db_default=False, editable=False
+    )
     targeted = models.PositiveIntegerField(_("targeted"), null=True, editable=False)
     progress = models.PositiveIntegerField(_("prepared recipients"), default=0, editable=False)
     attempts = models.PositiveSmallIntegerField(_("attempts"), default=0, editable=False)
@@ -363,6 +366,11 @@ class Broadcast(Composition):
 
     def __str__(self) -> str:
         return self.title
+
+    @property
+    def is_mandatory(self) -> bool:
+        """Nobody's preferences keep it back."""
+        return self.priority == Priority.URGENT or self.force_logoff or self.is_test
 
 
 class Decision(models.TextChoices):
@@ -710,10 +718,11 @@ class Preference(models.Model):
 
     def shown(self, broadcasts: models.QuerySet[Any], held: Window | None) -> models.QuerySet[Any]:
         """Of these broadcasts, those that the person is to see, while others are held."""
+        mandatory = models.Q(priority=Priority.URGENT) | models.Q(is_test=True)
         wanted = ~models.Q(category__in=self.muted_categories)
         if held:
             wanted &= models.Q(activated_at__lt=held.start)
-        return broadcasts.filter(models.Q(priority=Priority.URGENT) | wanted)
+        return broadcasts.filter(mandatory | wanted)
 
 
 class DigestStatus(models.TextChoices):

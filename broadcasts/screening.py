@@ -51,15 +51,15 @@ class Preferences(screening.Screening):
         self, user_ids: Collection[int], since: datetime, until: datetime
     ) -> list[Held] | None:
         visible = Broadcast.objects.visible(Now()).defer("targets", "last_error")
-        quiet = visible.filter(
-            activated_at__gte=since, activated_at__lt=until, priority__lt=Priority.URGENT
-        )
+        begun = Q(activated_at__gte=since, activated_at__lt=until)
+        reminded = Q(reminded_at__gte=since, reminded_at__lt=until)
+        quiet = visible.filter(begun | reminded, priority__lt=Priority.URGENT, is_test=False)
         broadcasts = list(quiet.order_by("activated_at", "pk")[: MOST + 1])
         if len(broadcasts) > MOST:
             return None
         pks = [broadcast.pk for broadcast in broadcasts]
         channels, without = _addresses(pks), defaultdict(set)
-        for pk, user_id, audience, is_done in _receipts(user_ids, pks):
+        for pk, user_id, audience, is_done in _receipts(user_ids, pks, since):
             if is_done:
                 without[pk].add(user_id)
             elif audience == Audience.SELECTED:
@@ -69,7 +69,7 @@ class Preferences(screening.Screening):
             Held(
                 held_frame(
                     "broadcast.activated",
-                    message_of(broadcast, html),
+                    message_of(broadcast, html) | _reminded(broadcast, since, until),
                     channels[broadcast.pk],
                 ),
                 frozenset(without[broadcast.pk]),
@@ -86,14 +86,24 @@ def _addresses(pks: list[int]) -> defaultdict[int, list[str]]:
     return channels
 
 
-def _receipts(user_ids: Collection[int], pks: list[int]) -> Iterable[tuple[int, int, str, bool]]:
+def _reminded(broadcast: Broadcast, since: datetime, until: datetime) -> dict[str, None]:
+    """A reminder of another time is an event of its own."""
+    at = broadcast.reminded_at
+    return {} if at and since <= at < until else {"reminded_at": None}
+
+
+def _receipts(
+    user_ids: Collection[int], pks: list[int], since: datetime
+) -> Iterable[tuple[int, int, str, bool]]:
     """Broadcast, person, audience, and whether they have read it or thrown it away.
 
-    Of those that say more than that it arrived.
+    Of those that say more than that it arrived. Of what is older there is only a reminder, which is
+    for who has not seen it.
     """
-    said = Q(broadcast__audience=Audience.SELECTED) | ~Q(read_at=None) | ~Q(dismissed_at=None)
+    reminded = Q(broadcast__activated_at__lt=since, seen_at__isnull=False)
+    is_done = ~Q(read_at=None) | ~Q(dismissed_at=None) | reminded
+    said = Q(broadcast__audience=Audience.SELECTED) | is_done
     found = Receipt.objects.filter(said, broadcast__in=pks, user__in=user_ids)
-    is_done = ~Q(read_at=None) | ~Q(dismissed_at=None)
     return found.annotate(is_done=is_done).values_list(
         "broadcast_id", "user_id", "broadcast__audience", "is_done"
     )

@@ -6,6 +6,7 @@ import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Writing = Coroutine[Any, Any, None]
 Write = Callable[[bytes], Writing]
+Told = tuple[int | None, datetime | None]
 
 WRITE_BYTES = 65_536  # about as much as one write takes
 STRETCH = 500  # events of the log that are replayed at a time
@@ -59,7 +61,7 @@ class Stream:
         self.position = position
         self.screen = screen
         if screen:
-            self.told: set[int] = set()  # the messages that it wrote, or has queued
+            self.told: set[Told] = set()  # the messages that it wrote, or has queued
         self.behind = True
         self.most_bytes = settings.SSE_CLIENT_BUFFER_BYTES  # asked for once: it costs microseconds
         self.queue: deque[Frame] = deque()
@@ -231,12 +233,11 @@ class Stream:
 
     def _is_mine(self, held: Held, screen: Screen) -> bool:
         frame = held.frame
-        assert frame.data is not None
         return not (
             self.channels.isdisjoint(frame.channels)
             or screen.mutes(frame)
             or self.user_id in held.without
-            or frame.data["broadcast_id"] in self.told
+            or _told_of(frame) in self.told
         )
 
     def reset(self) -> None:
@@ -260,7 +261,7 @@ class Stream:
         if first:
             self.position = first.position - 1
         if self.screen:
-            self.told -= {_message_of(frame) for frame in self.queue if frame.is_message}
+            self.told -= {_told_of(frame) for frame in self.queue if frame.is_message}
         self.queue.clear()
         self.size = 0
         self.behind = True
@@ -270,7 +271,7 @@ class Stream:
         self.queue.append(frame)
         self.size += len(frame.body)
         if self.screen and frame.is_message:
-            self.told.add(_message_of(frame))
+            self.told.add(_told_of(frame))
         if frame.position:
             self.position = frame.position
 
@@ -285,9 +286,9 @@ class Stream:
         return taken
 
 
-def _message_of(frame: Frame) -> int:
-    """The id of its broadcast; 0 if it is about none."""
-    return int((frame.data or {}).get("broadcast_id") or 0)
+def _told_of(frame: Frame) -> Told:
+    """Its broadcast, and when: a reminder tells of one that was told before."""
+    return (frame.data or {}).get("broadcast_id"), frame.activated_at
 
 
 def reset_at(position: int) -> Frame:

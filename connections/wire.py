@@ -43,6 +43,7 @@ class Frame:
     mandatory: bool = False
     """Nobody's preferences keep it back."""
     activated_at: datetime | None = None
+    """Or reminded of: the moment by which quiet hours hold it."""
 
     @property
     def is_message(self) -> bool:
@@ -88,7 +89,7 @@ def frame_of(record: Record) -> Frame:
 
 def _screened_by(data: dict[str, Any]) -> dict[str, Any]:
     """What preferences ask of a message; read once for all streams."""
-    activated_at = data.get("activated_at")
+    activated_at = data.get("reminded_at") or data.get("activated_at")
     return {
         "category": data.get("category", ""),
         "mandatory": bool(data.get("mandatory")),

@@ -192,4 +192,5 @@ def test_of(broadcast: Broadcast, user: AbstractUser) -> Broadcast:
         audience=Audience.SELECTED,
         targets=[str(user.pk)],
         expires_at=timezone.now() + timedelta(hours=1),
+        is_test=True,
     )

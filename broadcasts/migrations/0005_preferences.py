@@ -73,6 +73,11 @@ class Migration(migrations.Migration):
                 'constraints': [models.CheckConstraint(condition=models.Q(models.Q(('quiet_end', None), ('quiet_start', None)), models.Q(('quiet_end__isnull', False), ('quiet_start__isnull', False)), _connector='OR'), name='broadcasts_quiet_has_both_ends', violation_error_message='Quiet hours need a start and an end, or neither.'), models.CheckConstraint(condition=models.Q(('quiet_start', None), models.Q(('quiet_start', models.F('quiet_end')), _negated=True), _connector='OR'), name='broadcasts_quiet_has_length', violation_error_message='Quiet hours must end at another time than they start.')],
             },
         ),
+        migrations.AddField(
+            model_name='broadcast',
+            name='is_test',
+            field=models.BooleanField(db_default=False, default=False, editable=False, verbose_name='test'),
+        ),
         migrations.AddIndex(
             model_name='digest',
             index=models.Index(condition=models.Q(('status', 'PENDING')), fields=['next_attempt_at'], name='broadcasts_digest_pending'),

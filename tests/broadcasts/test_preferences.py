@@ -13,16 +13,18 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from broadcasts import screening
+from broadcasts.admin.page import test_of
 from broadcasts.models import Preference
 from broadcasts.preferences import categories_of, prefer, release_due
-from broadcasts.receipts import NotInInbox, inbox_of, mark_all_read, mark_read
+from broadcasts.receipts import NotInInbox, inbox_of, mark_all_read, mark_read, mark_seen
+from broadcasts.reminders import remind
 from broadcasts.screening import Preferences
-from broadcasts.services import cancel
+from broadcasts.services import cancel, send
 from broadcasts.tasks import QuietClock, quiet_standing
 from connections.screening import RELEASE
 from connections.services import CLOSE
 from outbox.models import Event, Priority
-from tests.factories import ActiveFactory, GroupFactory, UserFactory
+from tests.factories import ActiveFactory, DraftFactory, GroupFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -297,3 +299,41 @@ def test_what_is_released_is_found_in_three_queries_for_all(
     assert [h.without for h in held] == [{people[0].pk}, set(), set()]
     assert b'"held":true' in held[0].frame.body
     assert b"id:" not in held[0].frame.body.split(b"data:")[0]
+
+
+def test_a_reminder_in_the_night_is_released_to_who_has_not_seen_it(
+    reader: User, travel: time_machine.Traveller
+) -> None:
+    other = UserFactory.create()
+    old = ActiveFactory.create()
+    mark_seen(other, [old.pk])
+    travel.move_to(MIDNIGHT)
+    assert remind(old, None).people == 1
+    (held,) = Preferences().held([reader.pk, other.pk], EVENING.replace(hour=9), SEVEN) or []
+    assert held.without == {other.pk}
+    assert held.frame.activated_at == MIDNIGHT
+    assert titles(reader) == [old.title]  # it had come before the night
+
+
+def test_a_reminder_of_another_time_is_not_part_of_what_is_released(
+    reader: User, travel: time_machine.Traveller
+) -> None:
+    travel.move_to(MIDNIGHT)
+    held = ActiveFactory.create()
+    travel.move_to(SEVEN)
+    remind(held, None)
+    (frame,) = [one.frame for one in Preferences().held([reader.pk], EVENING, SEVEN) or []]
+    assert frame.activated_at == MIDNIGHT
+    assert b'"reminded_at":null' in frame.body
+
+
+def test_a_test_that_an_operator_sends_to_themselves_does_not_wait(
+    reader: User, travel: time_machine.Traveller
+) -> None:
+    prefer(reader, **NIGHT)
+    travel.move_to(MIDNIGHT)
+    test = send(test_of(DraftFactory.create(title="News"), reader))
+    assert titles(reader) == ["[Test] News"]
+    assert Event.objects.get(type="broadcast.activated").data["mandatory"]
+    assert Preferences().held([reader.pk], EVENING, SEVEN) == []
+    assert test.targeted == 1

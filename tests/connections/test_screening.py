@@ -323,3 +323,33 @@ def test_what_is_mandatory_passes() -> None:
     assert screen.keeps_back(frame(mandatory=False))
     assert not screen.keeps_back(frame(mandatory=True))
     assert not screen.keeps_back(Frame(encode("HEARTBEAT", {})))
+
+
+def test_a_reminder_of_what_was_told_by_day_comes_when_the_night_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    day, night = START - timedelta(hours=1), START + timedelta(hours=1)
+    old = {"broadcast_id": 1, "category": "", "activated_at": day.isoformat()}
+    again = old | {"reminded_at": night.isoformat()}
+
+    async def run() -> World:
+        world = World(50)
+        monkeypatch.setattr(stream_module, "get_log", lambda: world)
+        monkeypatch.setattr(
+            hub_module,
+            "held_by",
+            lambda _: [Held(held_frame("broadcast.activated", again, ["all"]))],
+        )
+        world.connect()
+        await asyncio.sleep(0)
+        world.emit("broadcast.activated", old, "all")
+        await world.step("read")
+        await world.step("hour")
+        world.emit("broadcast.reminded", again, "user-1")
+        for _ in range(6):
+            await world.step("hour")
+        for _ in range(20):
+            await world.step("read")
+        return world
+
+    assert asyncio.run(run()).got == [(1, 0), (1, 7)]
