@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from broadcasts import screening
-from broadcasts.admin.page import test_of
+from broadcasts.admin import page
 from broadcasts.models import Preference
 from broadcasts.preferences import categories_of, prefer, release_due
 from broadcasts.receipts import NotInInbox, inbox_of, mark_all_read, mark_read, mark_seen
@@ -332,7 +332,7 @@ def test_a_test_that_an_operator_sends_to_themselves_does_not_wait(
 ) -> None:
     prefer(reader, **NIGHT)
     travel.move_to(MIDNIGHT)
-    test = send(test_of(DraftFactory.create(title="News"), reader))
+    test = send(page.test_of(DraftFactory.create(title="News"), reader))
     assert titles(reader) == ["[Test] News"]
     assert Event.objects.get(type="broadcast.activated").data["mandatory"]
     assert Preferences().held([reader.pk], EVENING, SEVEN) == []
