@@ -217,7 +217,8 @@ def email_of(digest: Digest, now: datetime) -> EmailMultiAlternatives | None:
         return None
     entries = digest.entries.values("broadcast_id")
     unread = _unread(preference, now).filter(pk__in=entries).defer("targets", "last_error")
-    broadcasts = list(unread.order_by("-priority", "-activated_at", "-pk"))
+    found = unread.order_by("-priority", "-activated_at", "-pk")
+    broadcasts = [in_language(broadcast, preference.language) for broadcast in found]
     if not broadcasts:
         return None
     url = unsubscribe_url(digest.user_id)
@@ -242,6 +243,13 @@ def email_of(digest: Digest, now: datetime) -> EmailMultiAlternatives | None:
         )
         message.attach_alternative(render_to_string("email/digest.html", context), "text/html")
     return message
+
+
+def in_language(broadcast: Broadcast, language: str) -> Broadcast:
+    """The same, not to be saved, with the words that its reader is to get."""
+    text = broadcast.text_for([language])
+    broadcast.title, broadcast.content = text.title, text.content
+    return broadcast
 
 
 def subject_of(broadcasts: list[Broadcast]) -> str:

@@ -151,8 +151,10 @@ def wider(tag: str) -> list[str]:
 
 
 def languages_of(request: HttpRequest) -> list[str]:
-    """What the reader wants to read, best first: `?language=`, then Accept-Language."""
-    asked = request.GET.get("language", "")
+    """What the reader wants to read, best first: the language that they prefer, `?language=`, then
+    Accept-Language."""
+    preference = getattr(request.user, "preference", None)
+    preferred, asked = getattr(preference, "language", ""), request.GET.get("language", "")
     accepted = parse_accept_lang_header(request.headers.get("Accept-Language", "").lower())
-    tags = [asked.lower(), *(tag for tag, quality in accepted if quality)]
+    tags = [preferred, asked.lower(), *(tag for tag, quality in accepted if quality)]
     return [tag for tag in tags if TAG.fullmatch(tag)][:MOST_WANTED]

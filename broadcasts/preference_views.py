@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
@@ -51,6 +52,7 @@ class PreferencesForm(forms.Form):
         label=gettext_lazy("Beginning on"),
     )
     time_zone = forms.ChoiceField(label=gettext_lazy("Time zone"))
+    language = forms.ChoiceField(required=False, label=gettext_lazy("Show me messages in"))
     email = forms.ChoiceField(
         choices=Email.choices, widget=forms.RadioSelect, label=gettext_lazy("E-mail me")
     )
@@ -67,6 +69,9 @@ class PreferencesForm(forms.Form):
         names = sorted({*categories_of(user), *preference.muted_categories})
         self._offer("muted_categories", names)
         self._offer("time_zone", sorted({*OFFERED, "UTC", preference.time_zone}))
+        languages = sorted((_(name), tag) for tag, name in settings.LANGUAGES)
+        names_of_tags = [("", _("the language of my browser")), *((t, n) for n, t in languages)]
+        cast(forms.ChoiceField, self.fields["language"]).choices = names_of_tags
         self.no_address = not user.email
 
     def _offer(self, field: str, names: list[str]) -> None:

@@ -25,6 +25,7 @@ from outbox.models import Event
 from outbox.services import build_event, emit_all
 
 CHUNK = 1_000  # people a release
+KEPT_BY_USER = Preference._meta.get_field("user").remote_field
 
 
 def preference_of(user: AbstractUser) -> Preference:
@@ -32,9 +33,11 @@ def preference_of(user: AbstractUser) -> Preference:
     return Preference.objects.of(user.pk) or Preference(user=cast(User, user))
 
 
-def shown_to(user_id: int, broadcasts: QuerySet[Any]) -> QuerySet[Any]:
+def shown_to(user: AbstractUser, broadcasts: QuerySet[Any]) -> QuerySet[Any]:
     """Of these broadcasts, what the preferences of a person let them see now: one query."""
-    if (preference := Preference.objects.of(user_id)) is None:
+    preference = Preference.objects.of(user.pk)
+    KEPT_BY_USER.set_cached_value(user, preference)  # who asks for their language has it
+    if preference is None:
         return broadcasts
     held = preference.held(clock.now()) if preference.quiet_hours else None
     return preference.shown(broadcasts, held)
@@ -67,7 +70,8 @@ def prefer(user: AbstractUser, **fields: Any) -> Preference:
         _begin_anew(preference, before, now)
     _plan_email(preference, before, now)
     preference.save()
-    if other_hours or preference.muted_categories != before.muted_categories:
+    other_words = preference.language != before.language
+    if other_hours or other_words or preference.muted_categories != before.muted_categories:
         disconnect_people({user.pk}, reason="preferences changed", reconnect=True)
     return preference
 

@@ -54,7 +54,7 @@ class AcknowledgementMissing(Exception):
 
 def inbox_of(user: AbstractUser) -> QuerySet[Any]:
     """Broadcasts that the person sees now with their stamps on them, without an order."""
-    return shown_to(user.pk, Broadcast.objects.inbox(user.pk, channels_of(user), Now()))
+    return shown_to(user, Broadcast.objects.inbox(user.pk, channels_of(user), Now()))
 
 
 def record_deliveries(broadcast_id: int, user_ids: Collection[int], at: datetime) -> None:

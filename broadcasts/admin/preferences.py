@@ -20,7 +20,7 @@ LABELS = {
 class PreferenceAdmin(ReadOnlyAdmin):
     """People choose for themselves; operators see why somebody did not get something."""
 
-    list_display = ("user", "quiet", "time_zone", "muted", "email", "updated_at")
+    list_display = ("user", "quiet", "time_zone", "language", "muted", "email", "updated_at")
     list_filter = (("email", ChoicesCheckboxFilter),)
     search_fields = ("user__username",)
     list_select_related = ("user",)

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from broadcasts.languages import LONGEST_TAG
 from broadcasts.models import Delay, Email, Preference
 from broadcasts.preferences import categories_of, prefer, preference_of
 from connections.authentication import OWN
@@ -48,6 +49,12 @@ class PreferencesSerializer(serializers.Serializer[Preference]):
     )
     time_zone = serializers.CharField(
         max_length=64, default=DEFAULTS.time_zone, help_text="IANA name, such as Europe/Berlin."
+    )
+    language = serializers.CharField(
+        max_length=LONGEST_TAG,
+        allow_blank=True,
+        default="",
+        help_text="To read messages in, such as `de`; empty: as Accept-Language says.",
     )
     email = serializers.ChoiceField(choices=Email.choices, default=Email.NEVER)
     email_after = serializers.ChoiceField(

@@ -216,7 +216,8 @@ class Inbox(APIView):
             OpenApiParameter(
                 "language",
                 OpenApiTypes.STR,
-                description="The language to read, such as `de`, before those of Accept-Language.",
+                description="The language to read, such as `de`: after the one that the reader "
+                "prefers, before those of Accept-Language.",
             ),
             OpenApiParameter(
                 "search",

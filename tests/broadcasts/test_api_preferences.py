@@ -22,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "quiet_end": None,
     "quiet_days": [],
     "time_zone": "UTC",
+    "language": "",
     "email": "NEVER",
     "email_after": 60,
     "email_at": "08:00",
@@ -140,3 +141,31 @@ def test_it_is_described(client: Client, reader: User) -> None:
     assert set(schema["paths"][URL]) == {"get", "put", "patch"}
     shown = schema["components"]["schemas"]["Preferences"]["properties"]
     assert set(shown) == {*DEFAULTS, "categories", "held_until"}
+
+
+def test_the_language_that_a_reader_prefers_is_before_all_others(
+    client: Client, reader: User
+) -> None:
+    translations = {"de": {"title": "Guten Morgen", "content": ""}}
+    ActiveFactory.create(title="Good morning", translations=translations)
+    assert change(client, "patch", language="de").json()["language"] == "de"
+    inbox = client.get("/api/user/messages?language=en", headers={"Accept-Language": "fr"}).json()
+    assert inbox["languages"] == ["de", "en", "fr"]
+    assert [message["title"] for message in inbox["results"]] == ["Guten Morgen"]
+
+
+def test_their_language_costs_no_query(client: Client, reader: User) -> None:
+    ActiveFactory.create()
+    client.get("/api/user/messages")
+    with CaptureQueriesContext(connection) as before:
+        client.get("/api/user/messages?search=Broadcast")
+    change(client, "patch", language="de")
+    with CaptureQueriesContext(connection) as after:
+        client.get("/api/user/messages?search=Broadcast")
+    assert len(after) == len(before)
+
+
+def test_a_language_that_there_is_not_is_refused(client: Client, reader: User) -> None:
+    answer = change(client, "patch", language="tlh")
+    assert answer.status_code == 400
+    assert "cannot be read in that language" in answer.content.decode()

@@ -378,3 +378,19 @@ def test_a_process_that_is_killed_while_it_sends_forgets_nobody(
     first, *others = [(message["To"], message["Message-ID"]) for message in smtp.messages]
     assert others[0] == first
     assert [to for to, _ in others] == ["one@example.org", "two@example.org"]
+
+
+@pytest.mark.django_db
+def test_an_e_mail_is_in_the_language_of_its_reader(
+    reader: User, travel: time_machine.Traveller
+) -> None:
+    prefer(reader, email="DELAYED", email_after=5, language="de")
+    travel.shift(MINUTE)
+    german = {"title": "Guten Morgen", "content": "*Grüße*"}
+    ActiveFactory.create(title="Good morning", translations={"de": german})
+    travel.shift(5 * MINUTE)
+    mail_unread()
+    (message,) = mail.outbox
+    assert message.subject == "Guten Morgen"
+    assert "*Grüße*" in str(message.body)
+    assert "<em>Grüße</em>" in str(message.alternatives[0][0])  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ CHOSEN = {
     "quiet_end": "07:00",
     "quiet_days": ["0", "1", "2", "3", "4", "5", "6"],
     "time_zone": "Pacific/Auckland",
+    "language": "de",
     "email": "DAILY",
     "email_after": "60",
     "email_at": "08:00",
@@ -50,6 +51,7 @@ def test_what_is_chosen_is_kept_and_shown(client: Client, reader: User) -> None:
     assert "Your preferences are saved." in page
     assert 'value="22:00"' in page
     assert '<option value="Pacific/Auckland" selected>' in page
+    assert '<option value="de" selected>German</option>' in page
     assert page.count("checked") == 1 + 7 + 1
 
 
