@@ -16,7 +16,7 @@ from django_q.models import Schedule
 from broadcasts import approval_rules
 from broadcasts.admin.broadcasts import STATUS_LABELS
 from broadcasts.admin.page import percent
-from broadcasts.models import Approval, Broadcast, Status
+from broadcasts.models import Approval, Broadcast, Series, Status
 from broadcasts.receipts import statistics_of
 from connections.models import Connection
 from jobs.models import Run, RunStatus
@@ -87,6 +87,7 @@ SIDEBAR = [
 
 BADGES: dict[str, Callable[[], int]] = {  # of what waits for an operator
     "broadcasts.broadcast": lambda: awaiting_approval(),
+    "broadcasts.series": lambda: series_awaiting_approval(),
     "outbox.deadletter": lambda: DeadLetter.objects.count(),
     "operations.alert": lambda: Alert.objects.open().count(),
 }
@@ -184,6 +185,10 @@ def broadcast_cards() -> list[dict[str, Any]]:
 def awaiting_approval() -> int:
     """Not asked of the database where no rule asks for approvals."""
     return Broadcast.objects.awaiting_approval().count() if approval_rules.enabled() else 0
+
+
+def series_awaiting_approval() -> int:
+    return Series.objects.awaiting_approval().count() if approval_rules.enabled() else 0
 
 
 def people_card() -> dict[str, Any]:

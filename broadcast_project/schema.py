@@ -50,7 +50,8 @@ def describe_errors(result: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 def _errors_of(path: str, method: str) -> Iterator[str]:
     yield from ("400", "401", "403")
-    if "/admin/broadcasts/{" in path and method != "get":
+    versioned = "/admin/broadcasts/{" in path or "/admin/series/{" in path
+    if versioned and method != "get":
         yield "412"
     if "{" in path or method != "get":
         yield "404"

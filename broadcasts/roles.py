@@ -2,7 +2,14 @@
 
 from typing import Any
 
-VIEWS = ["view_broadcast", "view_receipt", "view_product", "view_approvalstep"]
+VIEWS = [
+    "view_broadcast",
+    "view_receipt",
+    "view_product",
+    "view_approvalstep",
+    "view_series",
+    "view_template",
+]
 ROLES = {
     "Viewers": VIEWS,
     "Composers": [
@@ -11,6 +18,11 @@ ROLES = {
         "change_broadcast",
         "delete_broadcast",
         "send_broadcast",
+        "add_series",
+        "change_series",
+        "add_template",
+        "change_template",
+        "delete_template",
     ],
     "Approvers": [*VIEWS, "approve_broadcast"],
 }

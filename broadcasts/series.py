@@ -2,6 +2,9 @@
 
 When its moment has come the next one is made, so that the clock of broadcasts sends each on time.
 Whoever makes one holds the row of the series: two processes make one.
+
+Where the rules ask for a second person, the series is what is approved, as it is: it waits, paused,
+from its start and from each change on. Its occurrences need no approval of their own.
 """
 
 import logging
@@ -19,8 +22,9 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from broadcasts import services
-from broadcasts.models import Composition, Series, Skip, Status
+from broadcasts import approval_rules, services
+from broadcasts.approvals import OwnWork
+from broadcasts.models import Approval, Composition, Series, Skip, Status
 from broadcasts.series_models import SeriesQuerySet, State
 from jobs import clock
 from jobs.progress import track
@@ -31,8 +35,11 @@ logger = logging.getLogger(__name__)
 SHOWN = 5  # occurrences that operators see ahead
 MOST_AHEAD = 50  # occurrences of which one can be skipped
 LATE = timedelta(minutes=1)  # the clock looks more often: then it did not run
-STATE = ("paused_at", "ended_at", "next_at")
+STATE = ("paused_at", "ended_at", "next_at", "version", "approval", "edited_by_id")
 NEVER = gettext_lazy("It never comes: change when it repeats, its last day or how many go out.")
+WAITS = gettext_lazy(
+    "It waits for an approval: %(reasons)s A second person approves it, and it starts."
+)
 PATTERN = [field.name for field in Composition._meta.get_fields()]
 
 
@@ -47,23 +54,43 @@ def begin(series: Series, sender: AbstractUser | None) -> Series:
     if sender:
         series.sender_name = sender.get_full_name() or sender.username
     services.validate(series)
+    needs_approval = bool(approval_rules.reasons(series))
     with transaction.atomic():
+        _say_whether_it_waits(series, needs_approval)
         series.save()
         _plan_or_refuse(series)
         _tell(series, "broadcast.series.started")
+        _tell_if_it_waits(series)
     return series
 
 
-def change(series: Series, **fields: Any) -> Series:
-    """From here on: what has gone out stays, and what lies ahead follows."""
+def change(
+    series: Series,
+    *,
+    editor: AbstractUser | None = None,
+    version: int | None = None,
+    **fields: Any,
+) -> Series:
+    """From here on: what has gone out stays, and what lies ahead follows.
+
+    `version` is what the editor saw, if that is not what `series` was read as; raises
+    `ChangedMeanwhile`. An approval of what it said before is void.
+    """
+    seen = series.version if version is None else version
     for name, value in fields.items():
         setattr(series, name, value)
     services.validate(series)
+    needs_approval = bool(approval_rules.reasons(series))
     with _held(series, State.RUNNING, State.PAUSED):
+        _refuse_other(series, seen)
+        series.version += 1
+        series.edited_by = cast("User | None", editor)
+        _say_whether_it_waits(series, needs_approval)
         series.save()
         _withdraw(series, _("The series was changed."))
         _plan_or_refuse(series)
         _tell(series, "broadcast.series.changed")
+        _tell_if_it_waits(series)
     return series
 
 
@@ -77,11 +104,67 @@ def pause(series: Series) -> Series:
 
 
 def resume(series: Series) -> Series:
+    """Raises `ApprovalNeeded`: from then on, at the latest, it waits for `approve`."""
+    reasons, seen = approval_rules.reasons(series), series.version
     with _held(series, State.PAUSED):
-        series.paused_at = None
-        _plan_or_refuse(series)
-        _tell(series, "broadcast.series.resumed")
+        _refuse_other(series, seen)
+        if reasons and series.approval != Approval.APPROVED:
+            if not series.awaits_approval:
+                _save(series, approval=Approval.REQUESTED)
+                _tell_if_it_waits(series)
+        else:
+            if series.awaits_approval:  # which the rules do not ask for any more
+                _save(series, approval=Approval.NONE)
+            _go_on(series)
+            _tell(series, "broadcast.series.resumed")
+    if series.state == State.PAUSED:
+        raise services.ApprovalNeeded(reasons, str(WAITS))
     return series
+
+
+def approve(series: Series, person: AbstractUser, version: int | None = None) -> Series:
+    """A second person starts it. Raises `OwnWork`, and `ChangedMeanwhile` if it is not the
+    `version` that was seen."""
+    seen = series.version if version is None else version
+    with _held(series, State.PAUSED):
+        _refuse_other(series, seen)
+        if not series.awaits_approval:
+            raise services.InvalidTransition(_("It waits for no approval: resume it."))
+        if person.pk in (series.sender_id, series.edited_by_id):
+            raise OwnWork(
+                _("You composed it, or changed it last: a second person must approve it.")
+            )
+        _save(series, approval=Approval.APPROVED)
+        _go_on(series)
+        _tell(
+            series,
+            "broadcast.series.approval.approved",
+            person_name=person.get_full_name() or person.username,
+        )
+    return series
+
+
+def _go_on(series: Series) -> None:
+    series.paused_at = None
+    _plan_or_refuse(series)
+
+
+def _say_whether_it_waits(series: Series, needs_approval: bool) -> None:
+    """For a second person, who starts it; it is saved afterwards."""
+    series.approval = Approval.REQUESTED if needs_approval else Approval.NONE
+    if needs_approval:
+        series.paused_at, series.next_at = series.paused_at or clock.now(), None
+
+
+def _tell_if_it_waits(series: Series) -> None:
+    if series.awaits_approval:
+        _tell(series, "broadcast.series.approval.requested")
+
+
+def _refuse_other(series: Series, seen: int) -> None:
+    """Than the version that was seen; its row is held."""
+    if series.version != seen:
+        raise services.ChangedMeanwhile(Series.objects.get(pk=series.pk))
 
 
 def skip(series: Series, occurrence: datetime) -> Series:

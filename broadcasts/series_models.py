@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from broadcasts.models import Broadcast, Composition, Status
+from broadcasts.models import Approval, Broadcast, Composition, Status
 from broadcasts.recurrence import Recurrence, in_words, parse_cron, parse_life, parse_zone
 
 
@@ -33,6 +33,9 @@ def default_zone() -> str:
 class SeriesQuerySet(models.QuerySet["Series"]):
     def in_state(self, state: str) -> "SeriesQuerySet":
         return self.filter(IN_STATE[State(state)])
+
+    def awaiting_approval(self) -> "SeriesQuerySet":
+        return self.in_state(State.PAUSED).filter(approval=Approval.REQUESTED)
 
     def due(self, at: datetime | Now) -> "SeriesQuerySet":
         """The moment of the occurrence that was made has come: the next is wanted."""
@@ -91,6 +94,22 @@ class Series(Composition):
     sender_name = models.CharField(_("sender name"), max_length=200, blank=True, editable=False)
     created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
+    version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+    edited_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("edited by"),
+        on_delete=models.SET_NULL,
+        null=True,
+        editable=False,
+        related_name="+",
+    )
+    approval = models.CharField(
+        _("approval"),
+        max_length=10,
+        choices=Approval.choices,
+        default=Approval.NONE,
+        editable=False,
+    )
 
     objects = SeriesQuerySet.as_manager()
 
@@ -133,6 +152,10 @@ class Series(Composition):
         if self.ended_at:
             return State.ENDED
         return State.PAUSED if self.paused_at else State.RUNNING
+
+    @property
+    def awaits_approval(self) -> bool:
+        return self.state == State.PAUSED and self.approval == Approval.REQUESTED
 
     @property
     def recurrence(self) -> Recurrence:

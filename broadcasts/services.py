@@ -40,6 +40,7 @@ from broadcasts.models import (
     JSONLength,
     Receipt,
     ReceiptStatus,
+    Series,
     Status,
 )
 from jobs import clock
@@ -71,22 +72,22 @@ class InvalidTransition(Exception):
 class ApprovalNeeded(InvalidTransition):
     """A second person must approve it first (HTTP 409)."""
 
-    def __init__(self, reasons: Sequence[str]) -> None:
-        text = _("It needs an approval before it can be sent: %(reasons)s Ask for one.")
+    def __init__(self, reasons: Sequence[str], text: str = "") -> None:
+        text = text or _("It needs an approval before it can be sent: %(reasons)s Ask for one.")
         super().__init__(text % {"reasons": " ".join(reasons)})
 
 
 class ChangedMeanwhile(Exception):
     """Somebody else saved another version than the one that was seen (HTTP 412)."""
 
-    def __init__(self, broadcast: Broadcast) -> None:
-        editor = broadcast.edited_by
+    def __init__(self, changed: Broadcast | Series) -> None:
+        editor = changed.edited_by
         text = _(
             "%(person)s changed it meanwhile, it is now version %(version)s. Read it again, then"
             " decide."
         )
         name = editor.get_full_name() or editor.username if editor else _("Somebody else")
-        super().__init__(text % {"person": name, "version": broadcast.version})
+        super().__init__(text % {"person": name, "version": changed.version})
 
 
 def compose(sender: AbstractUser | None, **fields: Any) -> Broadcast:

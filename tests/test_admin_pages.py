@@ -10,7 +10,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from broadcasts.models import ApprovalStep, Decision, Digest, Preference, Receipt
+from broadcasts.models import ApprovalStep, Decision, Digest, Preference, Receipt, Template
+from broadcasts.series import start
 from broadcasts.services import compose, send
 from connections.models import Connection, Node
 from deliveries.models import Endpoint, Retry
@@ -36,6 +37,8 @@ def one_of_each(user: User) -> list[models.Model]:
         ApprovalStep.objects.create(
             broadcast=broadcast, version=1, decision=Decision.APPROVED, person_name="Ann"
         ),
+        start(None, title="Daily", cron="0 9 * * *"),
+        Template.objects.create(name="Rest", title="{{ product }} rests"),
         Preference.objects.create(user=user, email="DAILY"),
         Digest.objects.create(user=user, next_attempt_at=now),
         Connection.objects.create(user=user, node="web-1"),

@@ -8,6 +8,7 @@ from zoneinfo import available_timezones
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten
+from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -27,22 +28,27 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
+from broadcasts import approval_rules
 from broadcasts import series as services
 from broadcasts.admin.compose import CompositionForm, MarkdownWidget
 from broadcasts.admin.languages import name_of
 from broadcasts.admin.page import audience_of
+from broadcasts.admin.questions import SeenForm
 from broadcasts.admin.templates import choices, may_compose
+from broadcasts.approvals import OwnWork
 from broadcasts.directory import ids_in
 from broadcasts.models import Series, Status
 from broadcasts.series_models import SeriesQuerySet, State
-from broadcasts.services import InvalidTransition
+from broadcasts.services import ChangedMeanwhile, InvalidTransition
 from jobs import clock
 from jobs.pages import Question, ask, confirmed, digits
 
+REFUSALS = (InvalidTransition, ValidationError, ChangedMeanwhile, OwnWork)
 STATE_LABELS = {State.RUNNING: "success", State.PAUSED: "warning", State.ENDED: "default"}
 ON_PAGE = {  # which buttons the page of one series offers
     "pause_one": {State.RUNNING},
     "resume_one": {State.PAUSED},
+    "approve_one": {State.PAUSED},
     "skip_one": {State.RUNNING, State.PAUSED},
     "end_one": {State.RUNNING, State.PAUSED},
 }
@@ -170,7 +176,7 @@ class SeriesAdmin(ModelAdmin):
     readonly_fields = ("who", "other_languages")
     radio_fields = {"audience": admin.HORIZONTAL}
     change_form_template = "admin/broadcasts/series/compose.html"
-    actions_detail = ("pause_one", "resume_one", "skip_one", "end_one")
+    actions_detail = ("approve_one", "pause_one", "resume_one", "skip_one", "end_one")
     fieldsets = (
         (
             gettext_lazy("Message"),
@@ -198,6 +204,9 @@ class SeriesAdmin(ModelAdmin):
     def has_send_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         sends = request.user.has_perm("broadcasts.send_broadcast")
         return sends and bool(super().has_change_permission(request, obj))
+
+    def has_approve_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return request.user.has_perm("broadcasts.approve_broadcast")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         sends = request.user.has_perm("broadcasts.send_broadcast")
@@ -228,10 +237,15 @@ class SeriesAdmin(ModelAdmin):
 
     def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
         found = Series.objects.filter(pk__in=ids_in([str(object_id)])).first()
+        if not found:
+            return []
+        waits = found.awaits_approval and approval_rules.enabled()
+        other = "resume_one" if waits else "approve_one"
         return [
             button
             for button in super().get_actions_detail(request, object_id)
-            if found and found.state in ON_PAGE[button.method.original_function_name]
+            if found.state in ON_PAGE[name := button.method.original_function_name]
+            and name != other
         ]
 
     @display(description=gettext_lazy("who gets it"))
@@ -240,19 +254,16 @@ class SeriesAdmin(ModelAdmin):
 
     @display(description=gettext_lazy("in other languages"))
     def other_languages(self, series: Series) -> str:
-        return (
-            ", ".join(
-                f"{name_of(tag)}: {series.translations[tag]['title']}"
-                for tag in series.translations
-            )
-            or "–"
-        )
+        """All of it: who approves a series reads here what goes out."""
+        texts = list(series.texts.values())[1:]
+        words = (f"{name_of(text.language)}: {text.title}\n{text.content}" for text in texts)
+        return "\n\n".join(words) or "–"
 
     # List
 
     @display(description=gettext_lazy("state"), label=STATE_LABELS)
     def state_label(self, series: Series) -> tuple[str, str]:
-        return series.state, str(series.state.label)
+        return series.state, state_in_words(series)
 
     @display(description=gettext_lazy("series"), ordering="title", header=True)
     def headline(self, series: Series) -> list[str]:
@@ -275,7 +286,7 @@ class SeriesAdmin(ModelAdmin):
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             response: HttpResponse = super().changeform_view(request, *args, **kwargs)
-        except (InvalidTransition, ValidationError) as error:
+        except REFUSALS as error:
             self._refused(request, error)
             return redirect(request.path)
         return response
@@ -291,19 +302,25 @@ class SeriesAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
-            services.change(obj)
+            services.change(obj, editor=request.user)  # type: ignore[arg-type]
         else:
             services.begin(obj, request.user)  # type: ignore[arg-type]
 
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
     ) -> HttpResponse:
-        messages.success(request, gettext("The series has started."))
+        self._tell(request, obj, gettext("The series has started."))
         return self._to_page(obj)
 
     def response_change(self, request: HttpRequest, obj: Any) -> HttpResponse:
-        messages.success(request, gettext("Changed from here on."))
+        self._tell(request, obj, gettext("Changed from here on."))
         return self._to_page(obj)
+
+    def _tell(self, request: HttpRequest, series: Series, done: str) -> None:
+        if series.awaits_approval:
+            messages.warning(request, gettext("Saved. It starts when a second person approves it."))
+        else:
+            messages.success(request, done)
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.upcoming))
@@ -343,6 +360,33 @@ class SeriesAdmin(ModelAdmin):
             back="",
         )
         return self._steer(request, object_id, question, services.resume, gettext("Resumed"))
+
+    @action(
+        description=gettext_lazy("Approve"),
+        url_path="approve",
+        icon="approval",
+        permissions=["approve"],
+        variant=ActionVariant.PRIMARY,
+    )
+    def approve_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        series = get_object_or_404(Series, pk=object_id)
+        seen = SeenForm(request.POST or None, initial={"version": series.version})
+        if confirmed(request) and seen.is_valid():
+            person, version = request.user, seen.cleaned_data["version"] or 0
+            assert isinstance(person, AbstractUser)
+            noted = gettext("Approved")
+            if self._done(request, series, lambda s: services.approve(s, person, version), noted):
+                messages.success(request, f"{series.title}: {noted}")
+            return self._to_page(series)
+        question = Question(
+            title=gettext("Approve this series?"),
+            text=gettext("It starts, and sends by itself. A change of it needs a new approval."),
+            submit=gettext("Approve"),
+            back=page_url(series),
+            facts=facts_of_question(series),
+            form=seen,
+        )
+        return ask(self, request, question)
 
     @action(
         description=gettext_lazy("Leave one out"),
@@ -396,12 +440,7 @@ class SeriesAdmin(ModelAdmin):
         series = get_object_or_404(Series, pk=pk)
         if not confirmed(request):
             question.back = page_url(series)
-            ahead = [spoken(series, moment) for moment in services.upcoming(series, 1)]
-            question.facts = [
-                (gettext("Series"), series.title),
-                (gettext("Repeats"), f"{series.words}, {series.zone}"),
-                (gettext("Next"), ahead[0] if ahead else "–"),
-            ]
+            question.facts = facts_of_question(series)
             return ask(self, request, question)
         if self._done(request, series, verb, noted):
             messages.success(request, f"{series.title}: {noted}")
@@ -416,13 +455,13 @@ class SeriesAdmin(ModelAdmin):
     ) -> bool:
         try:
             verb(series)
-        except (InvalidTransition, ValidationError) as error:
+        except REFUSALS as error:
             self._refused(request, error)
             return False
         self.log_change(request, series, noted)
         return True
 
-    def _refused(self, request: HttpRequest, error: InvalidTransition | ValidationError) -> None:
+    def _refused(self, request: HttpRequest, error: Exception) -> None:
         words = error.messages if isinstance(error, ValidationError) else [str(error)]
         messages.error(request, " ".join([gettext("Not done."), *words]))
 
@@ -434,13 +473,28 @@ def page_url(series: Series) -> str:
     return reverse("admin:broadcasts_series_change", args=[series.pk])
 
 
+def state_in_words(series: Series) -> str:
+    state = str(series.state.label)
+    return f"{state} · {series.get_approval_display()}" if series.awaits_approval else state
+
+
+def facts_of_question(series: Series) -> list[tuple[str, object]]:
+    ahead = [spoken(series, moment) for moment in services.upcoming(series, 1)]
+    return [
+        (gettext("Series"), series.title),
+        (gettext("Who gets it"), audience_of(series, 10)),
+        (gettext("Repeats"), f"{series.words}, {series.zone}"),
+        (gettext("Next"), ahead[0] if ahead else "–"),
+    ]
+
+
 def facts_of(series: Series) -> dict[str, Any]:
     """What stands above the form of a series."""
     numbers = dict(series.broadcasts.values_list("status").annotate(Count("pk")).order_by())
     url = f"{reverse('admin:broadcasts_broadcast_changelist')}?series__id__exact={series.pk}"
     skips = series.skips.filter(occurrence__gt=clock.now()).order_by("occurrence")
     return {
-        "state_label": series.state.label,
+        "state_label": state_in_words(series),
         "state_variant": STATE_LABELS[series.state],
         "next_moment": spoken(series, series.next_at) if series.next_at else "",
         "counts": [
@@ -468,6 +522,8 @@ def upcoming_of(data: Mapping[str, str]) -> dict[str, Any]:
     if not moments:
         return {"error": str(services.NEVER)}
     note = gettext("It is paused: resume it for these to go out.")
+    if written.awaits_approval:
+        note = gettext("These go out when a second person has approved it.")
     return {
         "words": f"{written.words}, {written.zone}",
         "moments": [spoken(written, moment) for moment in moments],

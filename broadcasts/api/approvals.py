@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from broadcasts import approvals
-from broadcasts.models import ApprovalStep, Broadcast
+from broadcasts.models import ApprovalStep, Broadcast, Series
 
 ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
 IF_MATCH = OpenApiParameter(
@@ -54,8 +54,8 @@ class ApprovalStateSerializer(serializers.ModelSerializer[Broadcast]):
         fields = ["id", "status", "version", "approval"]
 
 
-def etag_of(broadcast: Broadcast) -> dict[str, str]:
-    return {"ETag": f'"{broadcast.version}"'}
+def etag_of(shown: Broadcast | Series) -> dict[str, str]:
+    return {"ETag": f'"{shown.version}"'}
 
 
 def version_seen(request: Request) -> int | None:

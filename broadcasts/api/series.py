@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from broadcasts import series as services
+from broadcasts.api.approvals import IF_MATCH, VersionNotSaid, etag_of, version_seen
 from broadcasts.api.fields import FromTemplate, PriorityField, TargetsField, TranslationsField
 from broadcasts.api.operators import MOST_TARGETS, AudienceSerializer
 from broadcasts.models import Series
@@ -61,6 +62,8 @@ class SeriesSerializer(serializers.ModelSerializer[Series]):
             *WHEN,
             "words",
             "state",
+            "version",
+            "approval",
             "next_at",
             "paused_at",
             "ended_at",
@@ -155,13 +158,14 @@ class SeriesViewSet(GenericViewSet[Series]):
         "destroy": "broadcasts.change_series",
         "pause": "broadcasts.change_series",
         "resume": "broadcasts.change_series",
+        "approve": "broadcasts.approve_broadcast",
         "skip": "broadcasts.change_series",
         "end": "broadcasts.change_series",
     }
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
-        sends = request.method not in SAFE_METHODS
+        sends = request.method not in SAFE_METHODS and self.action != "approve"
         if sends and not request.user.has_perm("broadcasts.send_broadcast"):
             self.permission_denied(request, message=_("A series sends: you may not send."))
 
@@ -176,7 +180,10 @@ class SeriesViewSet(GenericViewSet[Series]):
         request=SeriesDraftSerializer, responses={201: SeriesDetailSerializer}, examples=[EXAMPLE]
     )
     def create(self, request: Request) -> Response:
-        """Start a series: its first occurrence waits as a broadcast when this is answered."""
+        """Start a series: its first occurrence waits as a broadcast when this is answered.
+
+        Where a second person must approve it, it is PAUSED and its `approval` REQUESTED.
+        """
         fields = self._checked(SeriesDraftSerializer(data=request.data))
         series = services.start(cast(User, request.user), **fields)
         return self._shown(series, status.HTTP_201_CREATED)
@@ -185,12 +192,16 @@ class SeriesViewSet(GenericViewSet[Series]):
         """One series, with its content, its first 1,000 targets and what comes next."""
         return self._shown(self.get_object())
 
-    @extend_schema(request=SeriesDraftSerializer)
+    @extend_schema(request=SeriesDraftSerializer, parameters=[IF_MATCH])
     def partial_update(self, request: Request, pk: int) -> Response:
-        """Change it from here on: what has gone out stays, and what lies ahead follows."""
+        """Change it from here on: what has gone out stays, and what lies ahead follows.
+
+        An approval of what it said before is void.
+        """
         series = self.get_object()
         fields = self._checked(SeriesDraftSerializer(series, data=request.data, partial=True))
-        return self._shown(services.change(series, **fields))
+        editor, version = cast(User, request.user), version_seen(request)
+        return self._shown(services.change(series, editor=editor, version=version, **fields))
 
     @extend_schema(responses={204: None})
     def destroy(self, request: Request, pk: int) -> Response:
@@ -207,8 +218,23 @@ class SeriesViewSet(GenericViewSet[Series]):
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: int) -> Response:
-        """Go on with the next occurrence from now."""
+        """Go on with the next occurrence from now.
+
+        409 `approval_needed` when a second person must approve it, which starts it.
+        """
         return self._done(services.resume)
+
+    @extend_schema(request=None, parameters=[IF_MATCH])
+    @action(detail=True, methods=["post"])
+    def approve(self, request: Request, pk: int) -> Response:
+        """Approve what somebody else has composed, which starts it. `If-Match` is required: it
+        says what you read."""
+        if (version := version_seen(request)) is None:
+            raise VersionNotSaid(
+                _("Send If-Match with the ETag of the version that you have read.")
+            )
+        person = cast(User, request.user)
+        return self._done(lambda series: services.approve(series, person, version))
 
     @extend_schema(request=SkipSerializer)
     @action(detail=True, methods=["post"])
@@ -231,4 +257,5 @@ class SeriesViewSet(GenericViewSet[Series]):
         return cast(dict[str, Any], serializer.validated_data)
 
     def _shown(self, series: Series, status: int = 200) -> Response:
-        return Response(SeriesDetailSerializer(series).data, status=status)
+        data = SeriesDetailSerializer(series).data
+        return Response(data, status=status, headers=etag_of(series))

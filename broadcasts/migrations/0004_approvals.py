@@ -22,6 +22,21 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name='series',
+            name='approval',
+            field=models.CharField(choices=[('NONE', 'Not asked for'), ('REQUESTED', 'Waits for approval'), ('APPROVED', 'Approved'), ('REJECTED', 'Rejected')], default='NONE', editable=False, max_length=10, verbose_name='approval'),
+        ),
+        migrations.AddField(
+            model_name='series',
+            name='edited_by',
+            field=models.ForeignKey(editable=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='edited by'),
+        ),
+        migrations.AddField(
+            model_name='series',
+            name='version',
+            field=models.PositiveIntegerField(default=1, editable=False, verbose_name='version'),
+        ),
         migrations.CreateModel(
             name='ApprovalStep',
             fields=[

@@ -380,3 +380,45 @@ def test_who_composes_nothing_fills_nothing(client, template):
 @pytest.mark.parametrize("pk", ["", "x", "404", "9" * 40])
 def test_a_template_that_is_not_there_is_not_found(console, pk):
     assert console.post(FILL, {"template": pk}).status_code == 404
+
+
+def test_a_second_person_reads_and_approves_it(client, settings):
+    settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+    client.force_login(operator(*VERBS, "broadcasts.send_broadcast"))
+    row = {
+        "translations_language": ["de"],
+        "translations_title": ["Guten Morgen"],
+        "translations_content": ["Der Laden ist auf."],
+    }
+    response = client.post(f"{LIST}add/", written(**row), follow=True)
+    assert "It starts when a second person approves it." in response.content.decode()
+    series = Series.objects.get()
+    page = client.get(page_of(series)).content.decode()
+    assert "Paused · Waits for approval" in page
+    assert not [verb for verb in ("approve", "resume") if f"/{verb}/" in page]
+    assert client.get(page_of(series, "approve")).status_code == 403
+    client.force_login(operator("broadcasts.view_series", "broadcasts.approve_broadcast"))
+    page = client.get(page_of(series)).content.decode()
+    assert "Der Laden ist auf." in page
+    assert page_of(series, "approve") in page
+    assert 'value="1"' in client.get(page_of(series, "approve")).content.decode()
+    answer = {"confirmed": "yes", "version": 2}
+    other = client.post(page_of(series, "approve"), answer, follow=True).content.decode()
+    assert "Not done." in other
+    assert state_of(series) == State.PAUSED
+    client.post(page_of(series, "approve"), answer | {"version": 1})
+    assert state_of(series) == State.RUNNING
+
+
+def test_its_own_author_is_refused_in_words(client, settings):
+    settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+    permissions = (*VERBS, "broadcasts.send_broadcast", "broadcasts.approve_broadcast")
+    client.force_login(operator(*permissions))
+    client.post(f"{LIST}add/", written())
+    series = Series.objects.get()
+    answer = {"confirmed": "yes", "version": 1}
+    page = client.post(page_of(series, "approve"), answer, follow=True).content.decode()
+    assert "a second person must approve it" in page
+    page = client.post(page_of(series, "resume"), {"confirmed": "yes"}, follow=True)
+    assert "A second person approves it, and it starts." in page.content.decode()
+    assert state_of(series) == State.PAUSED

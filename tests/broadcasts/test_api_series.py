@@ -189,3 +189,28 @@ def test_what_is_not_there_is_not_found(boss):
 
 
 SOON = datetime(2026, 6, 2, tzinfo=UTC) + timedelta(hours=1)
+
+
+def test_a_second_person_approves_what_they_have_read(client, settings):
+    settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+    composer = operator(*VERBS, SEND)
+    client.force_login(composer)
+    body = act(client, "post", **DAILY).json()
+    path = f"/{body['id']}"
+    assert (body["state"], body["approval"], body["version"]) == ("PAUSED", "REQUESTED", 1)
+    refused = act(client, "post", f"{path}/resume")
+    assert (refused.status_code, refused.json()["code"]) == (409, "approval_needed")
+    assert act(client, "post", f"{path}/approve").status_code == 403
+    client.force_login(operator(*VERBS, SEND, "broadcasts.approve_broadcast"))
+    assert act(client, "post", f"{path}/approve").status_code == 428
+    read = {"If-Match": '"1"'}
+    changed = client.patch(
+        f"{SERIES}{path}", {"title": "Mine"}, content_type="application/json", headers=read
+    )
+    assert changed.headers["ETag"] == '"2"'
+    assert client.post(f"{SERIES}{path}/approve", headers=read).status_code == 412
+    own = client.post(f"{SERIES}{path}/approve", headers={"If-Match": '"2"'})
+    assert (own.status_code, own.json()["code"]) == (403, "own_work")
+    client.force_login(operator("broadcasts.approve_broadcast"))
+    approved = client.post(f"{SERIES}{path}/approve", headers={"If-Match": '"2"'})
+    assert (approved.status_code, approved.json()["state"]) == (200, "RUNNING")

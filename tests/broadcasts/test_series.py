@@ -7,16 +7,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from pytest_django import Settings
 
 from broadcasts import series as services
+from broadcasts.approvals import OwnWork
 from broadcasts.directory import ModelDirectory, UserServiceUnavailable
-from broadcasts.models import Broadcast, Series, Status
-from broadcasts.series import change, end, pause, resume, skip, start, upcoming
+from broadcasts.models import Approval, Broadcast, Series, Status
+from broadcasts.series import approve, change, end, pause, resume, skip, start, upcoming
 from broadcasts.series_models import State
-from broadcasts.services import InvalidTransition, cancel
+from broadcasts.services import ApprovalNeeded, ChangedMeanwhile, InvalidTransition, cancel
 from broadcasts.tasks import BroadcastClock, process_scheduled_broadcasts
 from outbox.models import Event
 from tests.factories import UserFactory
@@ -332,3 +335,94 @@ def test_two_nodes_make_one_and_send_one():
     assert len(rows(series, Status.SCHEDULED)) == 1
     assert Event.objects.filter(type="broadcast.activated").count() == 4
     assert Broadcast.objects.count() == 5
+
+
+class TestApproval:
+    @pytest.fixture(autouse=True)
+    def everyone_needs_it(self, settings: Settings) -> None:
+        settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+
+    @pytest.fixture
+    def composer(self) -> User:
+        return UserFactory.create(username="composer")
+
+    @pytest.fixture
+    def approver(self) -> User:
+        return UserFactory.create(username="approver")
+
+    @pytest.fixture
+    def series(self, composer: User, travel: time_machine.Traveller) -> Series:
+        return start(composer, title="Good morning", cron="0 9 * * *", zone="UTC")
+
+    def test_it_waits_from_its_start(self, series: Series, travel: time_machine.Traveller) -> None:
+        assert (series.state, series.approval) == (State.PAUSED, Approval.REQUESTED)
+        assert told(series) == ["started", "approval.requested"]
+        run(travel, MONDAY + timedelta(days=2), timedelta(hours=1))
+        assert rows(series) == []
+
+    def test_a_second_person_starts_it_and_each_occurrence_goes_out(
+        self, series: Series, approver: User, travel: time_machine.Traveller
+    ) -> None:
+        approve(series, approver)
+        assert Series.objects.get().state == State.RUNNING
+        run(travel, MONDAY + timedelta(days=2), timedelta(hours=1))
+        assert rows(series, Status.ACTIVE) == ["01. 09:00 UTC", "02. 09:00 UTC"]
+
+    def test_who_composed_it_can_neither_approve_nor_resume_it(
+        self, series: Series, composer: User
+    ) -> None:
+        with pytest.raises(OwnWork, match="a second person must approve it"):
+            approve(series, composer)
+        with pytest.raises(ApprovalNeeded, match="It is for everyone"):
+            resume(series)
+        assert Series.objects.get().state == State.PAUSED
+
+    def test_who_changed_it_last_cannot_approve_it(
+        self, series: Series, composer: User, approver: User
+    ) -> None:
+        change(approve(series, approver), editor=approver, title="Good evening")
+        assert (series.state, series.approval) == (State.PAUSED, Approval.REQUESTED)
+        assert rows(series) == []
+        for own in (composer, approver):
+            with pytest.raises(OwnWork):
+                approve(series, own)
+        approve(series, UserFactory.create())
+        assert [b.title for b in series.broadcasts.all()] == ["Good evening"]
+
+    def test_an_approved_one_is_paused_and_resumed_by_its_author(
+        self, series: Series, approver: User
+    ) -> None:
+        resume(pause(approve(series, approver)))
+        assert (series.state, series.approval) == (State.RUNNING, Approval.APPROVED)
+        pause(series)
+        with pytest.raises(InvalidTransition, match="It waits for no approval"):
+            approve(series, approver)
+
+    def test_what_was_changed_meanwhile_is_not_approved_unread(
+        self, series: Series, composer: User, approver: User
+    ) -> None:
+        read = Series.objects.get()
+        change(series, editor=composer, translations={"de": {"title": "Moin", "content": ""}})
+        with pytest.raises(ChangedMeanwhile, match="it is now version 2"):
+            approve(read, approver)
+        with pytest.raises(ChangedMeanwhile):
+            change(Series.objects.get(), editor=approver, version=1, title="Mine")
+        assert Series.objects.get().state == State.PAUSED
+
+    def test_a_change_that_needs_none_goes_on(self, series: Series, composer: User) -> None:
+        person = UserFactory.create()
+        change(series, editor=composer, audience="SELECTED", targets=[str(person.pk)])
+        assert (series.state, series.approval) == (State.PAUSED, Approval.NONE)
+        assert resume(series).state == State.RUNNING
+
+    def test_a_rule_that_came_later_is_asked_at_the_resume(
+        self, composer: User, approver: User, settings: Settings
+    ) -> None:
+        settings.BROADCAST_APPROVAL_FOR = []
+        series = pause(start(composer, title="Hi", cron="0 9 * * *", zone="UTC"))
+        settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+        with pytest.raises(ApprovalNeeded):
+            resume(series)
+        assert Series.objects.awaiting_approval().get() == series
+        settings.BROADCAST_APPROVAL_FOR = []
+        assert resume(series).approval == Approval.NONE
