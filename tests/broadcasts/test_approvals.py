@@ -313,3 +313,13 @@ def test_who_wrote_it_is_known_by_version(draft: Broadcast, composer: User, appr
     request(draft, approver)
     edit(draft, editor=composer, title="New")
     assert not approvals.is_own(draft, approver)
+
+
+def test_another_translation_makes_an_approval_void(
+    draft: Broadcast, composer: User, approver: User
+) -> None:
+    approved(draft, composer, approver)
+    edit(draft, editor=composer, translations={"de": {"title": "Neues", "content": ""}})
+    assert (draft.approval, draft.version) == (Approval.NONE, 2)
+    with pytest.raises(ApprovalNeeded):
+        send(draft)

@@ -27,6 +27,9 @@ def ann() -> User:
     return UserFactory.create(username="ann", first_name="Ann", last_name="Lee")
 
 
+TRANSLATED = {"language": "fr", "title": "Premier", "content": "un"}
+
+
 @pytest.fixture
 def console() -> Client:
     client = Client()
@@ -41,6 +44,7 @@ def draft() -> Broadcast:
 
 def form(draft: Broadcast, **fields: Any) -> dict[str, Any]:
     written = {"title": draft.title, "content": draft.content, "priority": 20, "audience": "ALL"}
+    written |= {"language": draft.language}
     return written | {"version": draft.version, "_save": "1"} | fields
 
 
@@ -82,6 +86,18 @@ def test_the_audiences_of_both_are_told_by_name(
     assert (told["Who gets it"]["theirs"], told["Who gets it"]["mine"]) == ("ann", "Night shift")
     assert (told["Priority"]["theirs"], told["Priority"]["mine"]) == ("Normal", "Urgent")
     assert told["Fire and forget"]["mine"] == "Yes"
+
+
+def test_the_translations_of_both_are_shown(console: Client, draft: Broadcast, ann: User) -> None:
+    theirs = {"de": {"title": "Erstes", "content": "eins"}}
+    edit(Broadcast.objects.get(), editor=ann, translations=theirs)
+    mine = {f"translations_{part}": [word] for part, word in TRANSLATED.items()}
+    response = console.post(page(draft), form(draft, **mine))
+    assert response.context["theirs"] == [
+        {"label": "In other languages", "theirs": "de\nErstes\neins", "mine": "fr\nPremier\nun"}
+    ]
+    console.post(page(draft), form(draft, **mine, version=2))
+    assert list(Broadcast.objects.get().translations) == ["fr"]
 
 
 def test_who_typed_the_same_is_not_bothered(console: Client, draft: Broadcast, ann: User) -> None:
