@@ -144,29 +144,6 @@ def approve(series: Series, person: AbstractUser, version: int | None = None) ->
     return series
 
 
-def _go_on(series: Series) -> None:
-    series.paused_at = None
-    _plan_or_refuse(series)
-
-
-def _say_whether_it_waits(series: Series, needs_approval: bool) -> None:
-    """For a second person, who starts it; it is saved afterwards."""
-    series.approval = Approval.REQUESTED if needs_approval else Approval.NONE
-    if needs_approval:
-        series.paused_at, series.next_at = series.paused_at or clock.now(), None
-
-
-def _tell_if_it_waits(series: Series) -> None:
-    if series.awaits_approval:
-        _tell(series, "broadcast.series.approval.requested")
-
-
-def _refuse_other(series: Series, seen: int) -> None:
-    """Than the version that was seen; its row is held."""
-    if series.version != seen:
-        raise services.ChangedMeanwhile(Series.objects.get(pk=series.pk))
-
-
 def skip(series: Series, occurrence: datetime) -> Series:
     """Leave one out. Raises `ValidationError` for what is none of the next."""
     with _held(series, State.RUNNING, State.PAUSED):
@@ -249,6 +226,29 @@ def _drop_missed(series: Series, now: datetime, newest: datetime | None) -> None
     for broadcast in _waiting(series).filter(occurrence__lte=now):
         if broadcast.occurrence != newest:
             services.cancel(broadcast, _("It could not be sent in time."))
+
+
+def _go_on(series: Series) -> None:
+    series.paused_at = None
+    _plan_or_refuse(series)
+
+
+def _say_whether_it_waits(series: Series, needs_approval: bool) -> None:
+    """For a second person, who starts it; it is saved afterwards."""
+    series.approval = Approval.REQUESTED if needs_approval else Approval.NONE
+    if needs_approval:
+        series.paused_at, series.next_at = series.paused_at or clock.now(), None
+
+
+def _tell_if_it_waits(series: Series) -> None:
+    if series.awaits_approval:
+        _tell(series, "broadcast.series.approval.requested")
+
+
+def _refuse_other(series: Series, seen: int) -> None:
+    """Than the version that was seen; its row is held."""
+    if series.version != seen:
+        raise services.ChangedMeanwhile(Series.objects.get(pk=series.pk))
 
 
 def _plan_or_refuse(series: Series) -> None:

@@ -15,7 +15,13 @@ from deliveries.guard import Forbidden, check_literal
 
 PATTERN = re.compile(r"\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
 INTERNAL = frozenset(
-    {"broadcast.acknowledged", "broadcast.dismissed", "broadcast.read", "connection.close"}
+    {
+        "broadcast.acknowledged",
+        "broadcast.dismissed",
+        "broadcast.read",
+        "connection.close",
+        "quiet.ended",
+    }
 )
 """Of single people and their streams: for an endpoint that names them in full, never by `*`."""
 

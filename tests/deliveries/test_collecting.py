@@ -83,13 +83,15 @@ def test_what_cannot_or_must_not_be_sent_to_is_refused(url: str) -> None:
 
 def test_every_type_that_is_documented_can_be_asked_for(settings: Settings) -> None:
     described = rows("events.md", "Event types")
-    topics = {topic_of(name, addressed=name == "connection.close") for name in described}
+    to_streams = {"connection.close", "quiet.ended"}
+    topics = {topic_of(name, addressed=name in to_streams) for name in described}
     assert topics <= set(settings.DELIVERY_TOPICS)
 
 
 def test_what_is_of_a_single_person_is_internal_and_documented_as_such() -> None:
     described = rows("events.md", "Event types").items()
-    personal = {name for name, (key, *_) in described if "user-<id>" in key}
+    keys = ("user-<id>", "quiet-hours")
+    personal = {name for name, (key, *_) in described if any(one in key for one in keys)}
     assert personal == INTERNAL
     for name in INTERNAL:
         assert f"`{name}`" in (DOCS / "deliveries.md").read_text()
