@@ -169,6 +169,27 @@ def test_what_was_typed_survives_a_closed_tab_and_is_forgotten_once_saved(
     assert not ann.browser.find_elements(By.CSS_SELECTOR, "[data-offered]")
 
 
+def test_a_restored_copy_brings_its_translations(
+    desk: Callable[[str], Desk], env: Environment
+) -> None:
+    ann = desk("ann")
+    ann.open(ADD)
+    ann.press("[data-translations-add]")
+    ann.browser.execute_script(
+        "document.getElementsByName('translations_language')[0].value = 'de'"
+    )
+    ann.type("translations_title", "Wartung")
+    ann.typed("title", "Maintenance")
+    ann.open(ADD)
+    ann.sees("was never saved: “Maintenance”")
+    ann.follow("Restore it")
+    wait_until(lambda: ann.value("title") == "Maintenance", message="it is restored")
+    assert ann.value("translations_title") == "Wartung"
+    ann.save()
+    ann.sees("Draft saved.")
+    assert only_draft(env).translations == {"de": {"title": "Wartung", "content": ""}}
+
+
 def test_a_copy_is_offered_to_its_person_alone_and_can_be_discarded(
     desk: Callable[[str], Desk],
 ) -> None:
