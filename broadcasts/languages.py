@@ -44,11 +44,13 @@ class Translated(models.Model):
         gettext_lazy("language"),
         max_length=LONGEST_TAG,
         default=default_language,
+        db_default="en",  # for processes of the version before, which write neither of the two
         help_text=gettext_lazy("Of the title and the content, for who reads no other."),
     )
     translations = models.JSONField(
         gettext_lazy("translations"),
         default=dict,
+        db_default={},
         blank=True,
         help_text=gettext_lazy("Title and content by language."),
     )

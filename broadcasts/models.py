@@ -265,7 +265,7 @@ class Broadcast(Composition):
     reminded_at = models.DateTimeField(_("reminded at"), null=True, editable=False)
     created_at = models.DateTimeField(_("created"), db_default=Now(), editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
-    version = models.PositiveIntegerField(_("version"), default=1, editable=False)
+    version = models.PositiveIntegerField(_("version"), default=1, db_default=1, editable=False)
     edited_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("edited by"),
@@ -279,6 +279,7 @@ class Broadcast(Composition):
         max_length=10,
         choices=Approval.choices,
         default=Approval.NONE,
+        db_default=Approval.NONE,
         editable=False,
     )
 

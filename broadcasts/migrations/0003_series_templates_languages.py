@@ -35,8 +35,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('title', models.CharField(max_length=200, verbose_name='title')),
                 ('content', models.TextField(blank=True, help_text='Markdown; HTML is shown as text.', verbose_name='content')),
-                ('language', models.CharField(default=broadcasts.languages.default_language, help_text='Of the title and the content, for who reads no other.', max_length=35, verbose_name='language')),
-                ('translations', models.JSONField(blank=True, default=dict, help_text='Title and content by language.', verbose_name='translations')),
+                ('language', models.CharField(db_default='en', default=broadcasts.languages.default_language, help_text='Of the title and the content, for who reads no other.', max_length=35, verbose_name='language')),
+                ('translations', models.JSONField(blank=True, db_default={}, default=dict, help_text='Title and content by language.', verbose_name='translations')),
                 ('name', models.CharField(help_text='Shown to operators only.', max_length=100, unique=True, verbose_name='name')),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False, verbose_name='created')),
                 ('updated_at', models.DateTimeField(auto_now=True, verbose_name='updated')),
@@ -50,7 +50,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='broadcast',
             name='language',
-            field=models.CharField(default=broadcasts.languages.default_language, help_text='Of the title and the content, for who reads no other.', max_length=35, verbose_name='language'),
+            field=models.CharField(db_default='en', default=broadcasts.languages.default_language, help_text='Of the title and the content, for who reads no other.', max_length=35, verbose_name='language'),
         ),
         migrations.AddField(
             model_name='broadcast',
@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='broadcast',
             name='translations',
-            field=models.JSONField(blank=True, default=dict, help_text='Title and content by language.', verbose_name='translations'),
+            field=models.JSONField(blank=True, db_default={}, default=dict, help_text='Title and content by language.', verbose_name='translations'),
         ),
         migrations.CreateModel(
             name='Series',
@@ -68,8 +68,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('title', models.CharField(max_length=200, verbose_name='title')),
                 ('content', models.TextField(blank=True, help_text='Markdown; HTML is shown as text.', verbose_name='content')),
-                ('language', models.CharField(default=broadcasts.languages.default_language, help_text='Of the title and the content, for who reads no other.', max_length=35, verbose_name='language')),
-                ('translations', models.JSONField(blank=True, default=dict, help_text='Title and content by language.', verbose_name='translations')),
+                ('language', models.CharField(db_default='en', default=broadcasts.languages.default_language, help_text='Of the title and the content, for who reads no other.', max_length=35, verbose_name='language')),
+                ('translations', models.JSONField(blank=True, db_default={}, default=dict, help_text='Title and content by language.', verbose_name='translations')),
                 ('category', models.CharField(blank=True, max_length=100, verbose_name='category')),
                 ('priority', models.PositiveSmallIntegerField(choices=[(10, 'Low'), (20, 'Normal'), (30, 'High'), (40, 'Urgent')], default=20, verbose_name='priority')),
                 ('reference', models.CharField(blank=True, help_text='Ticket, CVE, change number.', max_length=500, verbose_name='reference')),

@@ -71,7 +71,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='broadcast',
             name='approval',
-            field=models.CharField(choices=[('NONE', 'Not asked for'), ('REQUESTED', 'Waits for approval'), ('APPROVED', 'Approved'), ('REJECTED', 'Rejected')], default='NONE', editable=False, max_length=10, verbose_name='approval'),
+            field=models.CharField(choices=[('NONE', 'Not asked for'), ('REQUESTED', 'Waits for approval'), ('APPROVED', 'Approved'), ('REJECTED', 'Rejected')], db_default='NONE', default='NONE', editable=False, max_length=10, verbose_name='approval'),
         ),
         migrations.AddField(
             model_name='broadcast',
@@ -81,7 +81,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='broadcast',
             name='version',
-            field=models.PositiveIntegerField(default=1, editable=False, verbose_name='version'),
+            field=models.PositiveIntegerField(db_default=1, default=1, editable=False, verbose_name='version'),
         ),
         migrations.AddIndex(
             model_name='broadcast',

@@ -4,8 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import IntegrityError, connection
+from django.db.migrations.loader import MigrationLoader
 from django.utils import timezone
 
 from broadcasts.models import Address, Broadcast, Product, Receipt, Status
@@ -113,3 +115,12 @@ def test_a_polling_loop_reads_no_whole_table(question: Any, index: str) -> None:
         assert index in question.explain()
     else:  # SQLite cannot know that a parameter meets the condition of a partial index
         assert "SEARCH" in question.explain()
+
+
+def test_processes_of_the_version_before_can_write_beside_this_one() -> None:
+    before = MigrationLoader(None).project_state(("broadcasts", "0002_receipt_indexes"))
+    for (app, name), model in before.models.items():
+        if app == "broadcasts":
+            fields = apps.get_model(app, name)._meta.concrete_fields
+            added = [field for field in fields if field.name not in model.fields]
+            assert all(field.null or field.has_db_default() for field in added), name
