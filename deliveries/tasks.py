@@ -1,5 +1,6 @@
 """The clock of deliveries: the workers that make and send them, and the jobs of the documents."""
 
+from collections import defaultdict
 from datetime import timedelta
 
 from django.conf import settings
@@ -106,16 +107,20 @@ def schedule_failed(kind: Kind) -> int:
         with fenced():
             now = clock.now()
             buried = 0
+            by_attempts = defaultdict(list)  # one statement for all that have had as many
             for row in rows:
-                delay = delay_after(kind, max(row.counted, 1))
-                dead = delay is None
-                failed.filter(pk=row.pk).update(
-                    status=Status.DEAD if dead else Status.RETRYING,
+                by_attempts[max(row.counted, 1)].append(row.pk)
+            for attempts, pks in by_attempts.items():
+                delay = delay_after(kind, attempts)
+                count = failed.filter(pk__in=pks).update(
+                    status=Status.DEAD if delay is None else Status.RETRYING,
                     next_attempt_at=None if delay is None else now + delay,
                     completed_at=now if delay is None else None,
                 )
-                done += not dead
-                buried += dead
+                if delay is None:
+                    buried += count
+                else:
+                    done += count
             notify(DELIVERIES)
             Tally.objects.add(kind, dead=buried)
         advance(len(rows))

@@ -212,7 +212,7 @@ def test_the_page_costs_the_same_with_2_runs_and_with_40(console: Client, sweep:
     for hours in range(38):
         ran(sweep, timedelta(hours=hours))
     assert cost() == few
-    assert few < 15
+    assert few < 20  # one for each backlog among them
 
 
 def found(client: Client, query: str) -> list[Run]:

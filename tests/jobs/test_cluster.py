@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import cycle, pairwise
@@ -31,7 +32,7 @@ from tests.conftest import Spawn
 from tests.factories import ActiveFactory, DraftFactory, GroupFactory, UserFactory
 from tests.live import database_of
 from tests.processes import Environment, Spawned, off_by
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import PATIENCE, POLL, wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -354,13 +355,31 @@ def test_a_qcluster_whose_worker_was_killed_ends_instead_of_waiting_for_ever(
 ) -> None:
     cluster.start(0)
     qcluster = cluster.spawn(["qcluster"], cluster.env | {"QCLUSTER_WORKERS": "1"})
-    workers_pusher_and_monitor = 3
-    (sentinel,) = wait_until(lambda: children(qcluster.pid))
-    wait_until(lambda: len(children(sentinel)) == workers_pusher_and_monitor)
-    time.sleep(1)  # the worker waits for a task now: it holds the lock of the queue
-    os.kill(children(sentinel)[0], signal.SIGKILL)
+    worker, _pusher, _monitor = wait_until(lambda: children_of_sentinel(qcluster.pid))
+    wait_until(lambda: sleeps(worker))  # for a task: it holds the lock of the queue
+    os.kill(worker, signal.SIGKILL)
     qcluster.wait()
     assert "was killed" in qcluster.output()
+
+
+def children_of_sentinel(qcluster: int) -> list[int]:
+    """Once all are there. Its other children are of a moment."""
+    with suppress(FileNotFoundError):
+        return next((c for pid in children(qcluster) if len(c := children(pid)) == 3), [])
+    return []
+
+
+def sleeps(pid: int) -> bool:
+    """At each of twenty looks: not only for a moment."""
+    for _ in range(20):
+        if state_of(pid) != "S":
+            return False
+        time.sleep(POLL)
+    return True
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def children(pid: int) -> list[int]:
