@@ -14,7 +14,8 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from broadcasts.models import Approval, ApprovalStep, Broadcast, Decision, Status
+from broadcasts.directory import name_of
+from broadcasts.models import Approval, ApprovalStep, Broadcast, Decision, Series, Status
 from broadcasts.services import ChangedMeanwhile, InvalidTransition
 from outbox.services import emit
 
@@ -31,7 +32,7 @@ def request(
     """Ask for an approval of what the draft says now."""
     with transaction.atomic():
         _move(broadcast, OPEN, Approval.REQUESTED, version)
-        _record(broadcast, Decision.REQUESTED, person, comment)
+        record(broadcast, Decision.REQUESTED, person, comment)
         _tell(broadcast, "broadcast.approval.requested", person)
     return broadcast
 
@@ -42,8 +43,8 @@ def approve(
     """It may be sent as it is. Raises `OwnWork`."""
     with transaction.atomic():
         _move(broadcast, [Approval.REQUESTED], Approval.APPROVED, version)
-        _refuse_own(broadcast, person)
-        _record(broadcast, Decision.APPROVED, person, comment)
+        refuse_own(broadcast, person)
+        record(broadcast, Decision.APPROVED, person, comment)
         _tell(broadcast, "broadcast.approval.approved", person)
     return broadcast
 
@@ -52,10 +53,10 @@ def reject(
     broadcast: Broadcast, person: AbstractUser, comment: str, version: int | None = None
 ) -> Broadcast:
     """It may not be sent as it is; the comment says why."""
-    _refuse_silence(comment)
+    refuse_silence(comment)
     with transaction.atomic():
         _move(broadcast, [Approval.REQUESTED], Approval.REJECTED, version)
-        _record(broadcast, Decision.REJECTED, person, comment)
+        record(broadcast, Decision.REJECTED, person, comment)
         _tell(broadcast, "broadcast.approval.rejected", person)
     return broadcast
 
@@ -66,14 +67,14 @@ def withdraw(
     """Take back a request or an approval, until it is sent."""
     with transaction.atomic():
         _move(broadcast, [Approval.REQUESTED, Approval.APPROVED], Approval.NONE, version)
-        _record(broadcast, Decision.WITHDRAWN, person, comment)
+        record(broadcast, Decision.WITHDRAWN, person, comment)
         _tell(broadcast, "broadcast.approval.withdrawn", person)
     return broadcast
 
 
-def comment(broadcast: Broadcast, person: AbstractUser, comment: str) -> ApprovalStep:
-    _refuse_silence(comment)
-    return _record(broadcast, Decision.COMMENTED, person, comment)
+def comment(subject: Broadcast | Series, person: AbstractUser, comment: str) -> ApprovalStep:
+    refuse_silence(comment)
+    return record(subject, Decision.COMMENTED, person, comment)
 
 
 def takes_part(person: AbstractUser) -> bool:
@@ -82,12 +83,12 @@ def takes_part(person: AbstractUser) -> bool:
     return any(person.has_perm(permission) for permission in permissions)
 
 
-def is_own(broadcast: Broadcast, person: AbstractUser) -> bool:
+def is_own(subject: Broadcast | Series, person: AbstractUser) -> bool:
     """Whether the person composed it, changed it last, or asked for approval of this version."""
-    if person.pk in (broadcast.sender_id, broadcast.edited_by_id):
+    if person.pk in (subject.sender_id, subject.edited_by_id):
         return True
-    asked = broadcast.approval_steps.filter(
-        version=broadcast.version, decision=Decision.REQUESTED, person_id=person.pk
+    asked = subject.approval_steps.filter(
+        version=subject.version, decision=Decision.REQUESTED, person_id=person.pk
     )
     return asked.exists()
 
@@ -124,8 +125,8 @@ def _refusal(broadcast: Broadcast, becomes: Approval) -> str:
     }
 
 
-def _refuse_own(broadcast: Broadcast, person: AbstractUser) -> None:
-    if is_own(broadcast, person):
+def refuse_own(subject: Broadcast | Series, person: AbstractUser) -> None:
+    if is_own(subject, person):
         raise OwnWork(
             _(
                 "You composed it, changed it last or asked for the approval: a second person must"
@@ -134,23 +135,28 @@ def _refuse_own(broadcast: Broadcast, person: AbstractUser) -> None:
         )
 
 
-def _refuse_silence(comment: str) -> None:
+def refuse_silence(comment: str) -> None:
     if not comment.strip():
         raise ValidationError({"comment": _("Say why, in a sentence.")})
 
 
-def _record(
-    broadcast: Broadcast, decision: Decision, person: AbstractUser, comment: str
+def record(
+    subject: Broadcast | Series,
+    decision: Decision,
+    person: AbstractUser | None,
+    comment: str = "",
 ) -> ApprovalStep:
+    """A row of the history, of this version; raises `ValidationError` for too long a comment."""
     step = ApprovalStep(
-        broadcast=broadcast,
-        version=broadcast.version,
+        broadcast=subject if isinstance(subject, Broadcast) else None,
+        series=subject if isinstance(subject, Series) else None,
+        version=subject.version,
         decision=decision,
-        person=cast(User, person),
-        person_name=person.get_full_name() or person.username,
+        person=cast("User | None", person),
+        person_name=name_of(person) if person else "–",
         comment=comment.strip(),
     )
-    step.full_clean(exclude=["broadcast", "person"])
+    step.full_clean(exclude=["broadcast", "series", "person"])
     step.save()
     return step
 
@@ -159,6 +165,6 @@ def _tell(broadcast: Broadcast, event: str, person: AbstractUser) -> None:
     data: dict[str, Any] = {
         "broadcast_id": broadcast.pk,
         "title": broadcast.title,
-        "person_name": person.get_full_name() or person.username,
+        "person_name": name_of(person),
     }
     emit(event, f"broadcast-{broadcast.pk}", data)

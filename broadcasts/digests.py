@@ -34,8 +34,16 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from broadcasts.directory import UserServiceUnavailable, channels_of
-from broadcasts.models import Broadcast, Delay, Digest, DigestEntry, DigestStatus, Email, Preference
+from broadcasts.directory import UserServiceUnavailable, channels_of, name_of
+from broadcasts.models import (
+    Broadcast,
+    Delay,
+    Digest,
+    DigestEntry,
+    DigestStatus,
+    Email,
+    Preference,
+)
 from broadcasts.quiet import zone_of
 from jobs import clock
 from jobs.leases import Fenced, fenced
@@ -223,7 +231,7 @@ def email_of(digest: Digest, now: datetime) -> EmailMultiAlternatives | None:
         return None
     url = unsubscribe_url(digest.user_id)
     context = {
-        "name": preference.user.get_full_name() or preference.user.get_username(),
+        "name": name_of(preference.user),
         "messages": broadcasts[:SHOWN],
         "more": len(broadcasts) - SHOWN,
         "site": settings.SITE_URL,

@@ -23,6 +23,11 @@ MOST_WORDS = 10  # of a search; each is three comparisons, and a database limits
 T = TypeVar("T")
 
 
+def name_of(person: AbstractUser) -> str:
+    """As others read it."""
+    return person.get_full_name() or person.get_username()
+
+
 class UserServiceUnavailable(Exception):
     """The directory cannot answer now; what needed it waits and is tried again."""
 

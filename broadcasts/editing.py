@@ -5,6 +5,7 @@ from datetime import timedelta
 from django.contrib.auth.models import AbstractUser
 from django.db.models.functions import Now
 
+from broadcasts.directory import name_of
 from broadcasts.models import Broadcast, Editor
 
 GONE_AFTER = timedelta(seconds=30)  # without a word of the page, which speaks every ten
@@ -18,7 +19,7 @@ def join(broadcast: Broadcast, person: AbstractUser) -> list[str]:
     there = Editor.objects.filter(broadcast=broadcast)
     there.filter(seen_at__lt=Now() - GONE_AFTER).delete()
     others = there.exclude(user_id=person.pk).select_related("user").order_by("user__username")
-    return [editor.user.get_full_name() or editor.user.username for editor in others]
+    return [name_of(editor.user) for editor in others]
 
 
 def leave(broadcast: Broadcast, person: AbstractUser) -> None:

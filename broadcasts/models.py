@@ -354,6 +354,11 @@ class Broadcast(Composition):
             ),
             models.Index(fields=["status", "-activated_at"], name="broadcasts_inbox_order"),
             models.Index(
+                fields=["reminded_at"],
+                name="broadcasts_reminded",
+                condition=models.Q(reminded_at__isnull=False),
+            ),
+            models.Index(
                 fields=["occurrence"],
                 name="broadcasts_occurrence_due",
                 condition=models.Q(status=Status.SCHEDULED, series__isnull=False),
@@ -383,12 +388,20 @@ class Decision(models.TextChoices):
 
 
 class ApprovalStep(models.Model):
-    """Who said what about a version of a draft, and when."""
+    """Who said what about a version of a draft or of a series, and when."""
 
     broadcast = models.ForeignKey(
         Broadcast,
         verbose_name=_("broadcast"),
         on_delete=models.CASCADE,
+        null=True,
+        related_name="approval_steps",
+    )
+    series = models.ForeignKey(
+        "broadcasts.Series",
+        verbose_name=_("series"),
+        on_delete=models.CASCADE,
+        null=True,
         related_name="approval_steps",
     )
     version = models.PositiveIntegerField(_("version"))
@@ -408,6 +421,12 @@ class ApprovalStep(models.Model):
         verbose_name = _("approval step")
         verbose_name_plural = _("approval steps")
         ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(broadcast=None) ^ models.Q(series=None),
+                name="broadcasts_approval_step_of_one",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_decision_display()}: {self.person_name}"

@@ -15,7 +15,14 @@ from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from broadcasts.directory import Stretch, UserServiceUnavailable, get_directory, named, stretch_of
+from broadcasts.directory import (
+    Stretch,
+    UserServiceUnavailable,
+    get_directory,
+    name_of,
+    named,
+    stretch_of,
+)
 from broadcasts.messages import message_of
 from broadcasts.models import Audience, Broadcast, Receipt, Reminder
 from broadcasts.services import BROADCASTS, CHUNK, InvalidTransition
@@ -87,7 +94,7 @@ def remind(broadcast: Broadcast, sender: AbstractUser | None) -> Reminder:
         last = broadcast.reminders.first()
         if last and (last.finished_at is None or last.created_at > now - PAUSE):
             raise AlreadyReminded(last)
-        name = (sender.get_full_name() or sender.get_username()) if sender else ""
+        name = name_of(sender) if sender else ""
         reminder = Reminder.objects.create(
             broadcast=broadcast,
             sender=cast("User | None", sender),

@@ -23,8 +23,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from broadcasts import approval_rules, services
-from broadcasts.approvals import OwnWork
-from broadcasts.models import Approval, Composition, Series, Skip, Status
+from broadcasts.approvals import record, refuse_own, refuse_silence
+from broadcasts.directory import name_of
+from broadcasts.models import Approval, Composition, Decision, Series, Skip, Status
 from broadcasts.series_models import SeriesQuerySet, State
 from jobs import clock
 from jobs.progress import track
@@ -52,7 +53,7 @@ def begin(series: Series, sender: AbstractUser | None) -> Series:
     """`start` for what a form has made."""
     series.sender = cast("User | None", sender)
     if sender:
-        series.sender_name = sender.get_full_name() or sender.username
+        series.sender_name = name_of(sender)
     services.validate(series)
     needs_approval = bool(approval_rules.reasons(series))
     with transaction.atomic():
@@ -60,7 +61,7 @@ def begin(series: Series, sender: AbstractUser | None) -> Series:
         series.save()
         _plan_or_refuse(series)
         _tell(series, "broadcast.series.started")
-        _tell_if_it_waits(series)
+        _ask_if_it_waits(series, sender)
     return series
 
 
@@ -90,7 +91,7 @@ def change(
         _withdraw(series, _("The series was changed."))
         _plan_or_refuse(series)
         _tell(series, "broadcast.series.changed")
-        _tell_if_it_waits(series)
+        _ask_if_it_waits(series, editor)
     return series
 
 
@@ -103,7 +104,7 @@ def pause(series: Series) -> Series:
     return series
 
 
-def resume(series: Series) -> Series:
+def resume(series: Series, person: AbstractUser | None = None) -> Series:
     """Raises `ApprovalNeeded`: from then on, at the latest, it waits for `approve`."""
     reasons, seen = approval_rules.reasons(series), series.version
     with _held(series, State.PAUSED):
@@ -111,7 +112,7 @@ def resume(series: Series) -> Series:
         if reasons and series.approval != Approval.APPROVED:
             if not series.awaits_approval:
                 _save(series, approval=Approval.REQUESTED)
-                _tell_if_it_waits(series)
+                _ask_if_it_waits(series, person)
         else:
             if series.awaits_approval:  # which the rules do not ask for any more
                 _save(series, approval=Approval.NONE)
@@ -122,25 +123,27 @@ def resume(series: Series) -> Series:
     return series
 
 
-def approve(series: Series, person: AbstractUser, version: int | None = None) -> Series:
+def approve(
+    series: Series, person: AbstractUser, comment: str = "", version: int | None = None
+) -> Series:
     """A second person starts it. Raises `OwnWork`, and `ChangedMeanwhile` if it is not the
     `version` that was seen."""
-    seen = series.version if version is None else version
-    with _held(series, State.PAUSED):
-        _refuse_other(series, seen)
-        if not series.awaits_approval:
-            raise services.InvalidTransition(_("It waits for no approval: resume it."))
-        if person.pk in (series.sender_id, series.edited_by_id):
-            raise OwnWork(
-                _("You composed it, or changed it last: a second person must approve it.")
-            )
+    with _decided(series, Decision.APPROVED, person, comment, version):
+        refuse_own(series, person)
         _save(series, approval=Approval.APPROVED)
         _go_on(series)
-        _tell(
-            series,
-            "broadcast.series.approval.approved",
-            person_name=person.get_full_name() or person.username,
-        )
+        _tell(series, "broadcast.series.approval.approved", person_name=name_of(person))
+    return series
+
+
+def reject(
+    series: Series, person: AbstractUser, comment: str, version: int | None = None
+) -> Series:
+    """It stays paused, and the comment says why; who changes or resumes it asks again."""
+    refuse_silence(comment)
+    with _decided(series, Decision.REJECTED, person, comment, version):
+        _save(series, approval=Approval.REJECTED)
+        _tell(series, "broadcast.series.approval.rejected", person_name=name_of(person))
     return series
 
 
@@ -156,6 +159,27 @@ def skip(series: Series, occurrence: datetime) -> Series:
             _plan(series, clock.now())
         _tell(series, "broadcast.series.skipped", occurrence=occurrence.isoformat())
     return series
+
+
+def put_back(series: Series, occurrence: datetime) -> Series:
+    """What `skip` left out goes out after all. Raises `ValidationError` once it has passed."""
+    with _held(series, State.RUNNING, State.PAUSED):
+        now = clock.now()
+        gone, _rows = series.skips.filter(occurrence=occurrence, occurrence__gt=now).delete()
+        if not gone:
+            text = _("It is none of those that are left out and lie ahead.")
+            raise ValidationError({"occurrence": text})
+        if series.state == State.RUNNING:  # it may come before the one that waits
+            _withdraw(series, _("Another one goes out before it."))
+            _plan(series, now)
+        _tell(series, "broadcast.series.restored", occurrence=occurrence.isoformat())
+    return series
+
+
+def left_out(series: Series) -> list[datetime]:
+    """What `skip` left out and lies ahead, in its order."""
+    ahead = series.skips.filter(occurrence__gt=clock.now()).order_by("occurrence")
+    return list(ahead.values_list("occurrence", flat=True))
 
 
 def end(series: Series) -> Series:
@@ -240,9 +264,28 @@ def _say_whether_it_waits(series: Series, needs_approval: bool) -> None:
         series.paused_at, series.next_at = series.paused_at or clock.now(), None
 
 
-def _tell_if_it_waits(series: Series) -> None:
+def _ask_if_it_waits(series: Series, person: AbstractUser | None) -> None:
     if series.awaits_approval:
+        record(series, Decision.REQUESTED, person)
         _tell(series, "broadcast.series.approval.requested")
+
+
+@contextmanager
+def _decided(
+    series: Series,
+    decision: Decision,
+    person: AbstractUser,
+    comment: str,
+    version: int | None,
+) -> Iterator[None]:
+    """Held while a second person decides about what waits, which is recorded."""
+    seen = series.version if version is None else version
+    with _held(series, State.PAUSED):
+        _refuse_other(series, seen)
+        if not series.awaits_approval:
+            raise services.InvalidTransition(_("It waits for no approval: resume it."))
+        yield
+        record(series, decision, person, comment)
 
 
 def _refuse_other(series: Series, seen: int) -> None:

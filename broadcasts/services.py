@@ -28,6 +28,7 @@ from broadcasts.directory import (
     channel_of,
     existing_user_ids,
     get_directory,
+    name_of,
 )
 from broadcasts.messages import message_of
 from broadcasts.models import (
@@ -86,7 +87,7 @@ class ChangedMeanwhile(Exception):
             "%(person)s changed it meanwhile, it is now version %(version)s. Read it again, then"
             " decide."
         )
-        name = editor.get_full_name() or editor.username if editor else _("Somebody else")
+        name = name_of(editor) if editor else _("Somebody else")
         super().__init__(text % {"person": name, "version": changed.version})
 
 
@@ -102,7 +103,7 @@ def draft(sender: AbstractUser | None, **fields: Any) -> Broadcast:
     """Neither checked nor saved."""
     broadcast = Broadcast(sender=cast("User | None", sender), **fields)
     if sender and not broadcast.sender_name:
-        broadcast.sender_name = sender.get_full_name() or sender.username
+        broadcast.sender_name = name_of(sender)
     return broadcast
 
 

@@ -36,7 +36,10 @@ OF_BROADCASTS = (
     *("send_one", "test_one", "retry_one", "remind_one", "cancel_one", "duplicate_one"),
     *("approval:request", "approval:comment", "approval:withdraw"),
 )
-OF_SERIES = ("add", "upcoming", "pause_one", "resume_one", "skip_one", "end_one")
+OF_SERIES = (
+    *("add", "upcoming", "pause_one", "resume_one", "skip_one", "put_back_one", "end_one"),
+    "comment_one",
+)
 WRITTEN = {
     *(f"broadcasts_broadcast_{name}" for name in OF_BROADCASTS),
     *(f"broadcasts_series_{name}" for name in OF_SERIES),
@@ -45,7 +48,7 @@ WRITTEN = {
 VERDICTS = ("approve", "reject", "comment", "withdraw")
 DECIDED = {
     *(f"broadcasts_broadcast_approval:{verdict}" for verdict in VERDICTS),
-    "broadcasts_series_approve_one",
+    *(f"broadcasts_series_{verdict}_one" for verdict in ("approve", "reject", "comment")),
 }
 PAGES = {
     "Viewers": SEEN,
@@ -63,12 +66,14 @@ ONE = ("stats", "deliveries", "approvals", "unseen", "export")
 READ = {
     *calls("broadcasts", "get", "", "/{id}", *(f"/{{id}}/{name}" for name in ONE)),
     *(call for noun in ("series", "templates") for call in calls(noun, "get", "", "/{id}")),
+    *calls("series", "get", "/{id}/approvals"),
 }
 SENT = ("send", "retry", "remind", "duplicate", "request-approval")
+STEERED = ("pause", "resume", "skip", "put-back", "end")
 WRITE = {
     *calls("broadcasts", "get", "/preview"),
     *calls("broadcasts", "post", "", "/preview", *(f"/{{id}}/{verb}" for verb in SENT)),
-    *calls("series", "post", "", *(f"/{{id}}/{v}" for v in ("pause", "resume", "skip", "end"))),
+    *calls("series", "post", "", *(f"/{{id}}/{verb}" for verb in STEERED)),
     *calls("templates", "post", ""),
     *(
         call
@@ -78,8 +83,11 @@ WRITE = {
     ),
 }
 TALK = calls("broadcasts", "post", "/{id}/comment", "/{id}/withdraw-approval")
-DECIDE = calls("broadcasts", "post", "/{id}/approve", "/{id}/reject")
-DECIDE |= calls("series", "post", "/{id}/approve")
+TALK |= calls("series", "post", "/{id}/comment")
+DECIDE = {
+    *calls("broadcasts", "post", "/{id}/approve", "/{id}/reject"),
+    *calls("series", "post", "/{id}/approve", "/{id}/reject"),
+}
 CALLS = {
     "Viewers": READ,
     "Composers": READ | WRITE | TALK,

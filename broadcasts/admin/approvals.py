@@ -23,7 +23,7 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 from broadcasts import approval_rules, approvals
 from broadcasts.admin.page import audience_of, page_url, reach
 from broadcasts.admin.questions import SeenForm, kind_of
-from broadcasts.models import Approval, ApprovalStep, Broadcast, Decision, Status
+from broadcasts.models import Approval, ApprovalStep, Broadcast, Decision, Series, Status
 from broadcasts.services import ChangedMeanwhile, InvalidTransition
 from jobs.pages import Question, ReadOnlyAdmin, ask, confirmed, to_the_second
 
@@ -140,23 +140,28 @@ def url_of(broadcast: Broadcast, verb: str) -> str:
 
 def card(broadcast: Broadcast, person: AbstractUser) -> dict[str, Any] | None:
     """What a page shows of it; nothing where no rule asks for approvals and none was asked for."""
-    steps = list(broadcast.approval_steps.all()[: SHOWN_STEPS + 1])
-    if not steps and not (approval_rules.enabled() and broadcast.status == Status.DRAFT):
-        return None
     is_open = broadcast.status == Status.DRAFT
-    history = reverse("admin:broadcasts_approvalstep_changelist")
-    return {
-        "standing": broadcast.get_approval_display(),
-        "variant": LABELS[Approval(broadcast.approval)],
+    shown = history(broadcast, f"broadcast__id__exact={broadcast.pk}")
+    if not shown["steps"] and not (approval_rules.enabled() and is_open):
+        return None
+    return shown | {
         "is_open": is_open,
         "voids": broadcast.approval in (Approval.REQUESTED, Approval.APPROVED),
+        "buttons": list(_buttons(broadcast, person)) if is_open else [],
+    }
+
+
+def history(subject: Broadcast | Series, those: str) -> dict[str, Any]:
+    """How its approval stands, and the latest that was said; `those` filters the list of all."""
+    steps = list(subject.approval_steps.all()[: SHOWN_STEPS + 1])
+    url = reverse("admin:broadcasts_approvalstep_changelist")
+    return {
+        "standing": subject.get_approval_display(),
+        "variant": LABELS[Approval(subject.approval)],
         "steps": [
             {"step": step, "at": to_the_second(step.created_at)} for step in steps[:SHOWN_STEPS]
         ],
-        "more": f"{history}?broadcast__id__exact={broadcast.pk}"
-        if len(steps) > SHOWN_STEPS
-        else "",
-        "buttons": list(_buttons(broadcast, person)) if is_open else [],
+        "more": f"{url}?{those}" if len(steps) > SHOWN_STEPS else "",
     }
 
 
@@ -246,24 +251,29 @@ def _question(broadcast: Broadcast, what: Verb, form: CommentForm) -> Question:
 
 @admin.register(ApprovalStep)
 class ApprovalStepAdmin(ReadOnlyAdmin):
-    list_display = ("moment", "label", "broadcast", "version", "person_name", "comment")
+    list_display = ("moment", "label", "subject", "version", "person_name", "comment")
     list_display_links = ("moment",)
     list_filter = (
         ("decision", ChoicesCheckboxFilter),
         ("broadcast", AutocompleteSelectFilter),
+        ("series", AutocompleteSelectFilter),
     )
     search_fields = ("person_name", "comment")
     search_help_text = gettext_lazy("Name of the person, or words of the comment")
     sortable_by = ()
     list_per_page = 50
-    fields = ("broadcast", "version", "decision", "person", "person_name", "comment", "created_at")
+    fields = ("subject", "version", "decision", "person", "person_name", "comment", "created_at")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalStep]:
         queryset: QuerySet[ApprovalStep] = super().get_queryset(request)
-        heavy = ("targets", "content", "last_error")
-        return queryset.select_related("broadcast", "person").defer(
-            *(f"broadcast__{name}" for name in heavy)
+        heavy = ("targets", "content", "translations")
+        return queryset.select_related("broadcast", "series", "person").defer(
+            *(f"{subject}__{name}" for subject in ("broadcast", "series") for name in heavy)
         )
+
+    @display(description=gettext_lazy("about"))
+    def subject(self, step: ApprovalStep) -> str:
+        return str(step.broadcast or step.series)
 
     @display(description=gettext_lazy("when"))
     def moment(self, step: ApprovalStep) -> str:

@@ -44,7 +44,7 @@ from broadcasts.admin.questions import (
 )
 from broadcasts.admin.templates import choices
 from broadcasts.admin.together import ComposingTogether, composing_context
-from broadcasts.directory import UserServiceUnavailable, ids_in
+from broadcasts.directory import UserServiceUnavailable, ids_in, name_of
 from broadcasts.models import Approval, Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
 from jobs import clock
@@ -285,7 +285,7 @@ class BroadcastAdmin(
             services.edit(obj, editor=operator(request), version=form.version)
             return
         obj.sender = request.user
-        obj.sender_name = obj.sender.get_full_name() or obj.sender.username
+        obj.sender_name = name_of(obj.sender)
         obj.save()
 
     def response_add(

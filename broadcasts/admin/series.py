@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from zoneinfo import available_timezones
 
 from django import forms
@@ -30,17 +30,17 @@ from unfold.widgets import (
 
 from broadcasts import approval_rules
 from broadcasts import series as services
+from broadcasts.admin import approvals as approving
 from broadcasts.admin.compose import CompositionForm, MarkdownWidget
 from broadcasts.admin.languages import name_of
 from broadcasts.admin.page import audience_of
-from broadcasts.admin.questions import SeenForm
 from broadcasts.admin.templates import choices, may_compose
-from broadcasts.approvals import OwnWork
+from broadcasts.admin.together import VersionedForm, composing_context
+from broadcasts.approvals import OwnWork, comment, takes_part
 from broadcasts.directory import ids_in
-from broadcasts.models import Series, Status
+from broadcasts.models import Approval, Series, Status
 from broadcasts.series_models import SeriesQuerySet, State
 from broadcasts.services import ChangedMeanwhile, InvalidTransition
-from jobs import clock
 from jobs.pages import Question, ask, confirmed, digits
 
 REFUSALS = (InvalidTransition, ValidationError, ChangedMeanwhile, OwnWork)
@@ -49,6 +49,9 @@ ON_PAGE = {  # which buttons the page of one series offers
     "pause_one": {State.RUNNING},
     "resume_one": {State.PAUSED},
     "approve_one": {State.PAUSED},
+    "reject_one": {State.PAUSED},
+    "comment_one": {State.PAUSED},
+    "put_back_one": {State.RUNNING, State.PAUSED},
     "skip_one": {State.RUNNING, State.PAUSED},
     "end_one": {State.RUNNING, State.PAUSED},
 }
@@ -75,7 +78,7 @@ class CronWidget(UnfoldAdminTextInputWidget):
         return render_to_string("admin/broadcasts/series/cron.html", {"editor": editor})
 
 
-class SeriesForm(CompositionForm):
+class SeriesForm(VersionedForm, CompositionForm):
     zone = forms.ChoiceField(
         label=gettext_lazy("Time zone"),
         choices=[(name, name) for name in sorted(available_timezones())],
@@ -118,19 +121,18 @@ class SeriesForm(CompositionForm):
         self.add_error("cron", services.NEVER)
 
 
-class SkipForm(forms.Form):
+class OccurrenceForm(forms.Form):
     occurrence = forms.TypedChoiceField(
         label=gettext_lazy("Which one"),
         coerce=datetime.fromisoformat,
         widget=UnfoldAdminRadioSelectWidget,
     )
 
-    def __init__(self, data: Any, series: Series) -> None:
+    def __init__(self, data: Any, series: Series, moments: list[datetime]) -> None:
         super().__init__(data)
         field = self.fields["occurrence"]
         assert isinstance(field, forms.TypedChoiceField)
-        ahead = services.upcoming(series)
-        field.choices = [(moment.isoformat(), spoken(series, moment)) for moment in ahead]
+        field.choices = [(moment.isoformat(), spoken(series, moment)) for moment in moments]
 
 
 class UpcomingForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -176,7 +178,16 @@ class SeriesAdmin(ModelAdmin):
     readonly_fields = ("who", "other_languages")
     radio_fields = {"audience": admin.HORIZONTAL}
     change_form_template = "admin/broadcasts/series/compose.html"
-    actions_detail = ("approve_one", "pause_one", "resume_one", "skip_one", "end_one")
+    actions_detail = (
+        "approve_one",
+        "reject_one",
+        "comment_one",
+        "pause_one",
+        "resume_one",
+        "skip_one",
+        "put_back_one",
+        "end_one",
+    )
     fieldsets = (
         (
             gettext_lazy("Message"),
@@ -207,6 +218,9 @@ class SeriesAdmin(ModelAdmin):
 
     def has_approve_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return request.user.has_perm("broadcasts.approve_broadcast")
+
+    def has_comment_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return takes_part(cast(AbstractUser, request.user))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         sends = request.user.has_perm("broadcasts.send_broadcast")
@@ -240,12 +254,14 @@ class SeriesAdmin(ModelAdmin):
         if not found:
             return []
         waits = found.awaits_approval and approval_rules.enabled()
-        other = "resume_one" if waits else "approve_one"
+        hidden = {"resume_one"} if waits else {"approve_one", "reject_one", "comment_one"}
+        if not services.left_out(found):
+            hidden.add("put_back_one")
         return [
             button
             for button in super().get_actions_detail(request, object_id)
             if found.state in ON_PAGE[name := button.method.original_function_name]
-            and name != other
+            and name not in hidden
         ]
 
     @display(description=gettext_lazy("who gets it"))
@@ -286,6 +302,8 @@ class SeriesAdmin(ModelAdmin):
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
             response: HttpResponse = super().changeform_view(request, *args, **kwargs)
+        except ChangedMeanwhile:  # between the check of the form and the save
+            response = super().changeform_view(request, *args, **kwargs)
         except REFUSALS as error:
             self._refused(request, error)
             return redirect(request.path)
@@ -296,13 +314,13 @@ class SeriesAdmin(ModelAdmin):
     ) -> HttpResponse:
         context["templates"] = choices()
         if series := context.get("original"):
-            context |= facts_of(series)
+            context |= facts_of(series) | composing_context(request, context["adminform"].form)
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         if change:
-            services.change(obj, editor=request.user)  # type: ignore[arg-type]
+            services.change(obj, editor=request.user, version=form.version)  # type: ignore[arg-type]
         else:
             services.begin(obj, request.user)  # type: ignore[arg-type]
 
@@ -359,7 +377,10 @@ class SeriesAdmin(ModelAdmin):
             submit=gettext("Resume"),
             back="",
         )
-        return self._steer(request, object_id, question, services.resume, gettext("Resumed"))
+        person = cast(AbstractUser, request.user)
+        return self._steer(
+            request, object_id, question, lambda s: services.resume(s, person), gettext("Resumed")
+        )
 
     @action(
         description=gettext_lazy("Approve"),
@@ -369,24 +390,50 @@ class SeriesAdmin(ModelAdmin):
         variant=ActionVariant.PRIMARY,
     )
     def approve_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        series = get_object_or_404(Series, pk=object_id)
-        seen = SeenForm(request.POST or None, initial={"version": series.version})
-        if confirmed(request) and seen.is_valid():
-            person, version = request.user, seen.cleaned_data["version"] or 0
-            assert isinstance(person, AbstractUser)
-            noted = gettext("Approved")
-            if self._done(request, series, lambda s: services.approve(s, person, version), noted):
-                messages.success(request, f"{series.title}: {noted}")
-            return self._to_page(series)
         question = Question(
             title=gettext("Approve this series?"),
             text=gettext("It starts, and sends by itself. A change of it needs a new approval."),
             submit=gettext("Approve"),
-            back=page_url(series),
-            facts=facts_of_question(series),
-            form=seen,
+            back="",
         )
-        return ask(self, request, question)
+        return self._say(request, object_id, question, services.approve, gettext("Approved"))
+
+    @action(
+        description=gettext_lazy("Reject"),
+        url_path="reject",
+        icon="block",
+        permissions=["approve"],
+    )
+    def reject_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = Question(
+            title=gettext("Reject this series?"),
+            text=gettext(
+                "Say what has to change. It stays paused; who changes or resumes it asks again."
+            ),
+            submit=gettext("Reject"),
+            back="",
+            danger=True,
+        )
+        return self._say(request, object_id, question, services.reject, gettext("Rejected"))
+
+    @action(
+        description=gettext_lazy("Comment"),
+        url_path="comment",
+        icon="comment",
+        permissions=["comment"],
+    )
+    def comment_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = Question(
+            title=gettext("Comment on this series"),
+            text=gettext("It stands in the history and decides nothing."),
+            submit=gettext("Comment"),
+            back="",
+        )
+
+        def verb(series: Series, person: AbstractUser, said: str, _version: int) -> object:
+            return comment(series, person, said)
+
+        return self._say(request, object_id, question, verb, gettext("Commented"))
 
     @action(
         description=gettext_lazy("Leave one out"),
@@ -395,22 +442,34 @@ class SeriesAdmin(ModelAdmin):
         permissions=["send"],
     )
     def skip_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        series = get_object_or_404(Series, pk=object_id)
-        form = SkipForm(request.POST if confirmed(request) else None, series)
-        if confirmed(request) and form.is_valid():
-            occurrence = form.cleaned_data["occurrence"]
-            noted = f"{gettext('Left out')}: {spoken(series, occurrence)}"
-            if self._done(request, series, lambda s: services.skip(s, occurrence), noted):
-                messages.success(request, noted)
-            return self._to_page(series)
         question = Question(
             title=gettext("Leave one out?"),
-            text=gettext("It does not go out, and the others do. There is no way back."),
+            text=gettext("It does not go out, and the others do. It can be put back until then."),
             submit=gettext("Leave it out"),
-            back=page_url(series),
-            form=form,
+            back="",
         )
-        return ask(self, request, question)
+        series = get_object_or_404(Series, pk=object_id)
+        moments = services.upcoming(series)
+        return self._pick(request, series, moments, question, services.skip, gettext("Left out"))
+
+    @action(
+        description=gettext_lazy("Put one back"),
+        url_path="put-back",
+        icon="event_available",
+        permissions=["send"],
+    )
+    def put_back_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        question = Question(
+            title=gettext("Put one back?"),
+            text=gettext("It was left out, and goes out after all."),
+            submit=gettext("Put it back"),
+            back="",
+        )
+        series = get_object_or_404(Series, pk=object_id)
+        moments = services.left_out(series)
+        return self._pick(
+            request, series, moments, question, services.put_back, gettext("Put back")
+        )
 
     @action(
         description=gettext_lazy("End"),
@@ -446,11 +505,55 @@ class SeriesAdmin(ModelAdmin):
             messages.success(request, f"{series.title}: {noted}")
         return self._to_page(series)
 
+    def _say(
+        self,
+        request: HttpRequest,
+        pk: str,
+        question: Question,
+        verb: Callable[[Series, AbstractUser, str, int], object],
+        noted: str,
+    ) -> HttpResponse:
+        """A step of its approval, about the version that was shown."""
+        series = get_object_or_404(Series, pk=pk)
+        form = approving.CommentForm(
+            request.POST if confirmed(request) else None, initial={"version": series.version}
+        )
+        form.fields["comment"].required = verb is not services.approve
+        if not form.is_valid():
+            question.back, question.form = page_url(series), form
+            question.facts = facts_of_question(series)
+            return ask(self, request, question)
+        person, said = cast(AbstractUser, request.user), form.cleaned_data["comment"]
+        version = form.cleaned_data["version"] or 0
+        if self._done(request, series, lambda s: verb(s, person, said, version), noted):
+            messages.success(request, f"{series.title}: {noted}")
+        return self._to_page(series)
+
+    def _pick(
+        self,
+        request: HttpRequest,
+        series: Series,
+        moments: list[datetime],
+        question: Question,
+        verb: Callable[[Series, datetime], Series],
+        noted: str,
+    ) -> HttpResponse:
+        """One of its moments."""
+        form = OccurrenceForm(request.POST if confirmed(request) else None, series, moments)
+        if not form.is_valid():
+            question.back, question.form = page_url(series), form
+            return ask(self, request, question)
+        occurrence = form.cleaned_data["occurrence"]
+        noted = f"{noted}: {spoken(series, occurrence)}"
+        if self._done(request, series, lambda s: verb(s, occurrence), noted):
+            messages.success(request, noted)
+        return self._to_page(series)
+
     def _done(
         self,
         request: HttpRequest,
         series: Series,
-        verb: Callable[[Series], Series],
+        verb: Callable[[Series], object],
         noted: str,
     ) -> bool:
         try:
@@ -475,7 +578,11 @@ def page_url(series: Series) -> str:
 
 def state_in_words(series: Series) -> str:
     state = str(series.state.label)
-    return f"{state} · {series.get_approval_display()}" if series.awaits_approval else state
+    said = series.state == State.PAUSED and series.approval in (
+        Approval.REQUESTED,
+        Approval.REJECTED,
+    )
+    return f"{state} · {series.get_approval_display()}" if said else state
 
 
 def facts_of_question(series: Series) -> list[tuple[str, object]]:
@@ -492,7 +599,6 @@ def facts_of(series: Series) -> dict[str, Any]:
     """What stands above the form of a series."""
     numbers = dict(series.broadcasts.values_list("status").annotate(Count("pk")).order_by())
     url = f"{reverse('admin:broadcasts_broadcast_changelist')}?series__id__exact={series.pk}"
-    skips = series.skips.filter(occurrence__gt=clock.now()).order_by("occurrence")
     return {
         "state_label": state_in_words(series),
         "state_variant": STATE_LABELS[series.state],
@@ -505,7 +611,8 @@ def facts_of(series: Series) -> dict[str, Any]:
                 if numbers.get(status)
             ),
         ],
-        "skipped": [spoken(series, skip.occurrence) for skip in skips],
+        "skipped": [spoken(series, moment) for moment in services.left_out(series)],
+        "approval": approving.history(series, f"series__id__exact={series.pk}"),
     }
 
 

@@ -19,8 +19,8 @@ from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
 from broadcasts import editing
-from broadcasts.directory import ids_in
-from broadcasts.models import Audience, Broadcast, Status, listed
+from broadcasts.directory import ids_in, name_of
+from broadcasts.models import Audience, Broadcast, Series, Status, listed
 from jobs.pages import some_of
 
 VERSION = re.compile(r"[0-9]{1,9}")
@@ -90,7 +90,7 @@ class VersionedForm(forms.ModelForm):  # type: ignore[type-arg]
         data["version"] = str(self.version)
         self.data = data
         text = _(
-            "Not saved: %(person)s changed this draft at %(time)s, while you were writing. Below is"
+            "Not saved: %(person)s changed it at %(time)s, while you were writing. Below is"
             " what you typed. Take over what you need, then save again: that replaces their text."
         )
         person, time = editor_of(self.instance), at(self.instance)
@@ -147,10 +147,10 @@ def _changed(broadcast: Broadcast, seen: str) -> str:
     return text % {"person": editor_of(broadcast), "time": at(broadcast)}
 
 
-def editor_of(broadcast: Broadcast) -> str:
-    editor = broadcast.edited_by
-    return editor.get_full_name() or editor.username if editor else _("Somebody else")
+def editor_of(subject: Broadcast | Series) -> str:
+    editor = subject.edited_by
+    return name_of(editor) if editor else _("Somebody else")
 
 
-def at(broadcast: Broadcast) -> str:
-    return f"{timezone.localtime(broadcast.updated_at):%H:%M}"
+def at(subject: Broadcast | Series) -> str:
+    return f"{timezone.localtime(subject.updated_at):%H:%M}"

@@ -6,6 +6,7 @@ from typing import Any, cast
 import django_filters
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiExample, extend_schema, extend_schema_field
 from rest_framework import serializers, status
@@ -15,11 +16,20 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
+from broadcasts import approvals
 from broadcasts import series as services
-from broadcasts.api.approvals import IF_MATCH, VersionNotSaid, etag_of, version_seen
+from broadcasts.api.approvals import (
+    IF_MATCH,
+    ApprovalStepSerializer,
+    ReasonSerializer,
+    SaidSerializer,
+    VersionNotSaid,
+    etag_of,
+    version_seen,
+)
 from broadcasts.api.fields import FromTemplate, PriorityField, TargetsField, TranslationsField
 from broadcasts.api.operators import MOST_TARGETS, AudienceSerializer
-from broadcasts.models import Series
+from broadcasts.models import ApprovalStep, Series
 from broadcasts.series_models import SeriesQuerySet, State
 from outbox.models import Priority
 
@@ -113,8 +123,8 @@ class SeriesDraftSerializer(FromTemplate, AudienceSerializer, serializers.ModelS
         fields = [*PATTERN, *WHEN, "template", "values"]
 
 
-class SkipSerializer(serializers.Serializer[Any]):
-    occurrence = serializers.DateTimeField(help_text="One of the next 50.")
+class OccurrenceSerializer(serializers.Serializer[Any]):
+    occurrence = serializers.DateTimeField()
 
 
 class SeriesFilter(django_filters.FilterSet):
@@ -125,6 +135,7 @@ class SeriesFilter(django_filters.FilterSet):
         return series.in_state(value)
 
 
+DECISIONS = ("approve", "reject", "comment")
 EXAMPLE = OpenApiExample(
     "Every working day",
     request_only=True,
@@ -159,13 +170,17 @@ class SeriesViewSet(GenericViewSet[Series]):
         "pause": "broadcasts.change_series",
         "resume": "broadcasts.change_series",
         "approve": "broadcasts.approve_broadcast",
+        "reject": "broadcasts.approve_broadcast",
+        "comment": "broadcasts.view_series",
+        "approvals": "broadcasts.view_series",
+        "put_back": "broadcasts.change_series",
         "skip": "broadcasts.change_series",
         "end": "broadcasts.change_series",
     }
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)
-        sends = request.method not in SAFE_METHODS and self.action != "approve"
+        sends = request.method not in SAFE_METHODS and self.action not in DECISIONS
         if sends and not request.user.has_perm("broadcasts.send_broadcast"):
             self.permission_denied(request, message=_("A series sends: you may not send."))
 
@@ -222,9 +237,10 @@ class SeriesViewSet(GenericViewSet[Series]):
 
         409 `approval_needed` when a second person must approve it, which starts it.
         """
-        return self._done(services.resume)
+        person = cast(User, request.user)
+        return self._done(lambda series: services.resume(series, person))
 
-    @extend_schema(request=None, parameters=[IF_MATCH])
+    @extend_schema(request=SaidSerializer, parameters=[IF_MATCH])
     @action(detail=True, methods=["post"])
     def approve(self, request: Request, pk: int) -> Response:
         """Approve what somebody else has composed, which starts it. `If-Match` is required: it
@@ -233,15 +249,56 @@ class SeriesViewSet(GenericViewSet[Series]):
             raise VersionNotSaid(
                 _("Send If-Match with the ETag of the version that you have read.")
             )
+        said = self._checked(SaidSerializer(data=request.data))["comment"]
         person = cast(User, request.user)
-        return self._done(lambda series: services.approve(series, person, version))
+        return self._done(lambda series: services.approve(series, person, said, version))
 
-    @extend_schema(request=SkipSerializer)
+    @extend_schema(request=ReasonSerializer, parameters=[IF_MATCH])
+    @action(detail=True, methods=["post"])
+    def reject(self, request: Request, pk: int) -> Response:
+        """Reject what waits; the comment says why. It stays paused."""
+        said = self._checked(ReasonSerializer(data=request.data))["comment"]
+        person, version = cast(User, request.user), version_seen(request)
+        return self._done(lambda series: services.reject(series, person, said, version))
+
+    @extend_schema(request=ReasonSerializer, responses={201: ApprovalStepSerializer})
+    @action(detail=True, methods=["post"])
+    def comment(self, request: Request, pk: int) -> Response:
+        """Say something about it; that decides nothing."""
+        person = cast(User, request.user)
+        if not approvals.takes_part(person):
+            self.permission_denied(request)
+        said = self._checked(ReasonSerializer(data=request.data))["comment"]
+        step = approvals.comment(self.get_object(), person, said)
+        return Response(ApprovalStepSerializer(step).data, status.HTTP_201_CREATED)
+
+    @extend_schema(responses=ApprovalStepSerializer(many=True))
+    @action(
+        detail=True,
+        queryset=ApprovalStep.objects.none(),
+        filterset_class=None,
+        ordering_fields=["id"],
+    )
+    def approvals(self, request: Request, pk: int) -> Response:
+        """What was said about it, newest first."""
+        series = get_object_or_404(Series.objects.defer("content", "targets"), pk=pk)
+        steps = series.approval_steps.order_by("-id")
+        page = self.paginate_queryset(self.filter_queryset(cast(Any, steps)))
+        return self.get_paginated_response(ApprovalStepSerializer(page, many=True).data)
+
+    @extend_schema(request=OccurrenceSerializer)
     @action(detail=True, methods=["post"])
     def skip(self, request: Request, pk: int) -> Response:
-        """Leave out one of those that lie ahead."""
-        occurrence = self._checked(SkipSerializer(data=request.data))["occurrence"]
+        """Leave out one of the next 50."""
+        occurrence = self._checked(OccurrenceSerializer(data=request.data))["occurrence"]
         return self._done(lambda series: services.skip(series, occurrence))
+
+    @extend_schema(request=OccurrenceSerializer)
+    @action(detail=True, methods=["post"], url_path="put-back")
+    def put_back(self, request: Request, pk: int) -> Response:
+        """Let one go out after all that was left out and lies ahead."""
+        occurrence = self._checked(OccurrenceSerializer(data=request.data))["occurrence"]
+        return self._done(lambda series: services.put_back(series, occurrence))
 
     @extend_schema(request=None)
     @action(detail=True, methods=["post"])

@@ -9,8 +9,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from broadcasts.admin import SeriesAdmin
 from broadcasts.models import Broadcast, Series, Status, Template
-from broadcasts.series import end, start
+from broadcasts.series import change, end, start
 from broadcasts.series_models import State
 from tests.factories import UserFactory, operator
 
@@ -230,6 +231,45 @@ def test_one_of_the_next_five_is_left_out(console):
     assert series.skips.get().occurrence == datetime(2026, 6, 3, 7, tzinfo=UTC)
 
 
+def test_what_was_left_out_is_put_back(console):
+    series = daily()
+    assert page_of(series, "put-back") not in console.get(page_of(series)).content.decode()
+    chosen = {"confirmed": "yes", "occurrence": "2026-06-03T07:00:00+00:00"}
+    console.post(page_of(series, "skip"), chosen)
+    assert page_of(series, "put-back") in console.get(page_of(series)).content.decode()
+    console.post(page_of(series, "put-back"), chosen)
+    assert not series.skips.exists()
+
+
+def test_the_second_of_two_who_change_it_sees_both_texts(console):
+    series = daily()
+    opened = console.get(page_of(series))
+    assert 'name="version" value="1"' in opened.content.decode()
+    ann = UserFactory.create(first_name="Ann", last_name="Lee")
+    change(Series.objects.get(), editor=ann, title="Theirs", cron="0 10 * * *")
+    mine = written(title="Mine", cron="0 11 * * *", version=1)
+    page = console.post(page_of(series), mine)
+    assert "Not saved: Ann Lee changed it at" in page.text
+    assert {"label": "Title", "theirs": "Theirs", "mine": "Mine"} in page.context["theirs"]
+    assert Series.objects.get().title == "Theirs"
+    console.post(page_of(series), mine | {"version": 2})
+    assert (Series.objects.get().title, Series.objects.get().version) == ("Mine", 3)
+
+
+def test_a_change_between_the_check_and_the_save_is_seen_too(console, monkeypatch):
+    series, get_object = daily(), SeriesAdmin.get_object
+    change(Series.objects.get(), title="Theirs")
+
+    def read_too_early(*_: Any, **__: Any) -> Series:
+        monkeypatch.setattr(SeriesAdmin, "get_object", get_object)
+        return series
+
+    monkeypatch.setattr(SeriesAdmin, "get_object", read_too_early)
+    page = console.post(page_of(series), written(title="Mine", version=1))
+    assert {"label": "Title", "theirs": "Theirs", "mine": "Mine"} in page.context["theirs"]
+    assert Series.objects.get().title == "Theirs"
+
+
 @pytest.mark.parametrize("occurrence", ["", "yesterday", "2026-06-03T08:00:00+00:00"])
 def test_what_is_none_of_the_next_five_is_not_left_out(console, occurrence):
     series = daily()
@@ -293,7 +333,8 @@ def test_a_broadcast_leads_to_its_series(console):
     assert page_of(series) in page.content.decode()
 
 
-PATHS = ["", "add/", "{pk}/change/", *(f"{{pk}}/{verb}/" for verb in ("pause", "skip", "end"))]
+OF_ONE = ("pause", "skip", "put-back", "end")
+PATHS = ["", "add/", "{pk}/change/", *(f"{{pk}}/{verb}/" for verb in OF_ONE)]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "upcoming/"])
@@ -422,3 +463,33 @@ def test_its_own_author_is_refused_in_words(client, settings):
     page = client.post(page_of(series, "resume"), {"confirmed": "yes"}, follow=True)
     assert "A second person approves it, and it starts." in page.content.decode()
     assert state_of(series) == State.PAUSED
+
+
+def test_a_second_person_says_what_has_to_change(client, settings):
+    settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+    author = operator(*VERBS, "broadcasts.send_broadcast")
+    series = start(author, title="Daily", cron="0 9 * * *", zone="Europe/Berlin")
+    client.force_login(operator("broadcasts.view_series", "broadcasts.approve_broadcast"))
+    page = client.get(page_of(series)).content.decode()
+    assert all(page_of(series, verb) in page for verb in ("approve", "reject", "comment"))
+    answer = {"confirmed": "yes", "version": 1}
+    silent = client.post(page_of(series, "reject"), answer)
+    assert "This field is required" in silent.content.decode()
+    client.post(page_of(series, "comment"), answer | {"comment": "Who asked for this?"})
+    said = client.post(page_of(series, "reject"), answer | {"comment": "At ten."}, follow=True)
+    assert all(
+        word in said.text for word in ("Paused · Rejected", "Who asked for this?", "At ten.")
+    )
+    client.force_login(author)
+    page = client.get(page_of(series)).content.decode()
+    assert "At ten." in page
+    assert page_of(series, "resume") in page
+
+
+@pytest.mark.parametrize("verb", ["reject", "comment"])
+def test_who_takes_no_part_says_nothing(client, verb):
+    series = daily()
+    client.force_login(operator("broadcasts.view_series"))
+    answer = {"confirmed": "yes", "version": 1, "comment": "No."}
+    assert client.post(page_of(series, verb), answer).status_code == 403
+    assert not series.approval_steps.exists()

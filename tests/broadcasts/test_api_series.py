@@ -32,9 +32,13 @@ def boss(client: Client) -> Client:
     return client
 
 
-def act(client: Client, method: str, path: str = "", **data: Any) -> Any:
+def act(
+    client: Client, method: str, path: str = "", version: int | None = None, **data: Any
+) -> Any:
     body = json.dumps(data, default=str)
-    return client.generic(method.upper(), f"{SERIES}{path}", body, content_type="application/json")
+    headers = {"If-Match": f'"{version}"'} if version else {}
+    url, kind = f"{SERIES}{path}", "application/json"
+    return client.generic(method.upper(), url, body, content_type=kind, headers=headers)
 
 
 def daily() -> Series:
@@ -203,14 +207,37 @@ def test_a_second_person_approves_what_they_have_read(client, settings):
     assert act(client, "post", f"{path}/approve").status_code == 403
     client.force_login(operator(*VERBS, SEND, "broadcasts.approve_broadcast"))
     assert act(client, "post", f"{path}/approve").status_code == 428
-    read = {"If-Match": '"1"'}
-    changed = client.patch(
-        f"{SERIES}{path}", {"title": "Mine"}, content_type="application/json", headers=read
-    )
+    changed = act(client, "patch", path, version=1, title="Mine")
     assert changed.headers["ETag"] == '"2"'
-    assert client.post(f"{SERIES}{path}/approve", headers=read).status_code == 412
-    own = client.post(f"{SERIES}{path}/approve", headers={"If-Match": '"2"'})
+    assert act(client, "post", f"{path}/approve", version=1).status_code == 412
+    own = act(client, "post", f"{path}/approve", version=2)
     assert (own.status_code, own.json()["code"]) == (403, "own_work")
     client.force_login(operator("broadcasts.approve_broadcast"))
-    approved = client.post(f"{SERIES}{path}/approve", headers={"If-Match": '"2"'})
+    approved = act(client, "post", f"{path}/approve", version=2)
     assert (approved.status_code, approved.json()["state"]) == (200, "RUNNING")
+
+
+def test_a_second_person_rejects_it_with_a_reason(client, settings):
+    settings.BROADCAST_APPROVAL_FOR = ["ALL"]
+    series = start(operator(), **DAILY)
+    path = f"/{series.pk}"
+    client.force_login(operator("broadcasts.view_series"))
+    for verb in ("reject", "comment"):
+        assert act(client, "post", f"{path}/{verb}", comment="No.").status_code == 403
+    client.force_login(operator("broadcasts.view_series", "broadcasts.approve_broadcast"))
+    assert act(client, "post", f"{path}/reject").json()["fields"]["comment"]
+    assert act(client, "post", f"{path}/comment", comment="Why?").status_code == 201
+    rejected = act(client, "post", f"{path}/reject", comment="At ten.").json()
+    assert (rejected["state"], rejected["approval"]) == ("PAUSED", "REJECTED")
+    said = act(client, "get", f"{path}/approvals").json()["results"]
+    assert [(step["decision"], step["comment"]) for step in said] == [
+        ("REJECTED", "At ten."), ("COMMENTED", "Why?"), ("REQUESTED", ""),
+    ]  # fmt: skip
+
+
+def test_what_was_left_out_is_put_back(boss):
+    series = daily()
+    assert act(boss, "post", f"/{series.pk}/put-back", occurrence=SOON).status_code == 400
+    for verb, left in (("skip", 1), ("put-back", 0)):
+        body = act(boss, "post", f"/{series.pk}/{verb}", occurrence="2026-06-02T07:00:00Z")
+        assert (body.status_code, series.skips.count()) == (200, left)

@@ -17,7 +17,19 @@ from broadcasts import series as services
 from broadcasts.approvals import OwnWork
 from broadcasts.directory import ModelDirectory, UserServiceUnavailable
 from broadcasts.models import Approval, Broadcast, Series, Status
-from broadcasts.series import approve, change, end, pause, resume, skip, start, upcoming
+from broadcasts.series import (
+    approve,
+    change,
+    end,
+    left_out,
+    pause,
+    put_back,
+    reject,
+    resume,
+    skip,
+    start,
+    upcoming,
+)
 from broadcasts.series_models import State
 from broadcasts.services import ApprovalNeeded, ChangedMeanwhile, InvalidTransition, cancel
 from broadcasts.tasks import BroadcastClock, process_scheduled_broadcasts
@@ -159,6 +171,32 @@ def test_a_skipped_occurrence_does_not_go_out_and_the_others_do(travel):
     assert [f"{moment:%d}" for moment in upcoming(series, 3)] == ["02", "04", "05"]
     run(travel, MONDAY + timedelta(days=3, hours=12), timedelta(hours=1))
     assert rows(series, Status.ACTIVE) == ["02. 09:00 UTC", "04. 09:00 UTC"]
+
+
+def test_what_was_left_out_can_be_put_back_until_its_moment(travel):
+    series = daily()
+    first, second = MONDAY + timedelta(hours=2), MONDAY + timedelta(days=1, hours=2)
+    for occurrence in (first, second):
+        skip(series, occurrence)
+    assert rows(series) == ["03. 09:00 UTC"]
+    put_back(series, second)
+    assert (rows(series), left_out(series)) == (["02. 09:00 UTC"], [first])
+    assert told(series)[-1] == "restored"
+    run(travel, MONDAY + timedelta(days=2, hours=3), timedelta(hours=1))
+    assert rows(series, Status.ACTIVE) == ["02. 09:00 UTC", "03. 09:00 UTC"]
+    for occurrence in (first, second, MONDAY + timedelta(days=9, hours=2)):
+        with pytest.raises(ValidationError, match="none of those that are left out"):
+            put_back(series, occurrence)
+
+
+def test_what_is_put_back_in_a_pause_waits_for_its_end(travel):
+    series = daily()
+    skip(series, MONDAY + timedelta(hours=2))
+    pause(series)
+    put_back(series, MONDAY + timedelta(hours=2))
+    assert rows(series) == []
+    resume(series)
+    assert rows(series) == ["01. 09:00 UTC"]
 
 
 @pytest.mark.parametrize("hours", [1, -22, 24 * 60 + 2])
@@ -388,6 +426,37 @@ class TestApproval:
                 approve(series, own)
         approve(series, UserFactory.create())
         assert [b.title for b in series.broadcasts.all()] == ["Good evening"]
+
+    def test_a_rejected_one_stays_paused_until_it_is_asked_for_again(
+        self, series: Series, composer: User, approver: User
+    ) -> None:
+        with pytest.raises(ValidationError, match="Say why"):
+            reject(series, approver, " ")
+        reject(series, approver, "At ten, please.")
+        assert (series.state, series.approval) == (State.PAUSED, Approval.REJECTED)
+        with pytest.raises(InvalidTransition, match="waits for no approval"):
+            approve(series, approver)
+        change(series, editor=composer, cron="0 10 * * *")
+        approve(series, approver, "Fine.")
+        assert rows(series) == ["01. 10:00 UTC"]
+        assert told(series)[2:] == [
+            "approval.rejected", "changed", "approval.requested", "approval.approved",
+        ]  # fmt: skip
+        steps = series.approval_steps.order_by("id")
+        assert list(steps.values_list("version", "decision", "person_name", "comment")) == [
+            (1, "REQUESTED", "composer", ""),
+            (1, "REJECTED", "approver", "At ten, please."),
+            (2, "REQUESTED", "composer", ""),
+            (2, "APPROVED", "approver", "Fine."),
+        ]
+
+    def test_who_asked_again_for_it_cannot_approve_it(self, series: Series, approver: User) -> None:
+        reject(series, approver, "Not now.")
+        with pytest.raises(ApprovalNeeded):
+            resume(series, approver)
+        assert series.approval == Approval.REQUESTED
+        with pytest.raises(OwnWork):
+            approve(series, approver)
 
     def test_an_approved_one_is_paused_and_resumed_by_its_author(
         self, series: Series, approver: User

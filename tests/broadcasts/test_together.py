@@ -63,7 +63,7 @@ def test_the_second_sees_both_texts_and_keeps_theirs(
     edit(Broadcast.objects.get(), editor=ann, title="Theirs")
     response = console.post(page(draft), form(draft, title="Mine", content="two"))
     assert stored() == ("Theirs", "one", 2)
-    assert "Not saved: Ann Lee changed this draft" in response.text
+    assert "Not saved: Ann Lee changed it at" in response.text
     assert response.context["theirs"] == [
         {"label": "Title", "theirs": "Theirs", "mine": "Mine"},
         {"label": "Content", "theirs": "one", "mine": "two"},
@@ -141,7 +141,7 @@ def test_a_save_between_the_check_and_the_writing_is_seen_too(
 
     monkeypatch.setattr(BroadcastAdmin, "get_object", read_too_early)
     response = console.post(page(draft), form(draft, title="Mine"))
-    assert "Ann Lee changed this draft" in response.text
+    assert "Ann Lee changed it at" in response.text
     assert 'value="Mine"' in response.text
     assert stored() == ("Theirs", "one", 2)
 
