@@ -11,10 +11,10 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.utils import timezone
 
-from broadcasts import approval_rules, approvals, services
+from broadcasts import approval_rules, approvals, series, services
 from broadcasts.advisories import entry
 from broadcasts.importing import Import
-from broadcasts.models import Approval, Audience, Broadcast, Product, Status
+from broadcasts.models import Approval, Audience, Broadcast, Product, Series, Status, Template
 from broadcasts.receipts import mark_read, mark_seen
 from outbox.models import Priority
 
@@ -24,6 +24,34 @@ FIRST_OF_MANY = 11  # the fixture has user-001 to user-010
 FIXTURE_PEOPLE = ["admin", *(f"user-{number:03}" for number in range(1, FIRST_OF_MANY))]
 PASSWORD_OF_MANY = "demo"  # noqa: S105
 BATCH = 1_000
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "name": "Maintenance",
+        "title": "{{ product }}: maintenance on {{ day }}",
+        "content": "**{{ product }}** is read-only from {{ start }} to {{ end }}.",
+        "translations": {
+            "de": {
+                "title": "{{ product }}: Wartung am {{ day }}",
+                "content": "**{{ product }}** ist von {{ start }} bis {{ end }} nur lesbar.",
+            }
+        },
+    },
+    {
+        "name": "Incident",
+        "title": "{{ product }} is disturbed",
+        "content": "Since {{ start }}: {{ what }}. We are looking into it.",
+    },
+]
+SERIES: dict[str, Any] = {
+    "title": "The week begins",
+    "content": "What is planned stands in the [calendar](https://example.org/calendar).",
+    "category": "organisation",
+    "audience": Audience.ROLE,
+    "targets": ["Moderators"],
+    "cron": "0 9 * * mon",
+    "zone": "Europe/Berlin",
+    "life": "8h",
+}
 
 
 def create() -> bool:
@@ -37,8 +65,13 @@ def create() -> bool:
     with EXCERPT.open("rb") as file:
         for _ in Import(entry).run(file):
             pass
+    admin = User.objects.get(username="admin")
+    for fields in TEMPLATES:
+        Template.objects.get_or_create(name=fields["name"], defaults=fields)
+    if not Series.objects.filter(title=SERIES["title"]).exists():
+        series.start(admin, **SERIES)
     for fields in _broadcasts(timezone.now()):
-        _send(User.objects.get(username="admin"), **fields)
+        _send(admin, **fields)
     return True
 
 

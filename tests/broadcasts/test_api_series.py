@@ -17,7 +17,7 @@ pytestmark = pytest.mark.django_db
 SERIES = "/api/admin/series"
 VERBS = [*(f"broadcasts.{verb}_series" for verb in ("view", "add", "change"))]
 SEND = "broadcasts.send_broadcast"
-DAILY = {"title": "Good morning", "cron": "0 9 * * *", "zone": "Europe/Berlin"}
+DAILY: dict[str, Any] = {"title": "Good morning", "cron": "0 9 * * *", "zone": "Europe/Berlin"}
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from django.test import Client, override_settings
 from pytest_django import DjangoAssertNumQueries, Settings
 
 from broadcasts import demo
-from broadcasts.models import Broadcast, Product, Status
+from broadcasts.models import Broadcast, Product, Series, Status, Template
 from broadcasts.receipts import inbox_of, statistics
 from outbox.models import Event
 
@@ -48,6 +48,17 @@ def test_there_is_a_broadcast_in_every_state_that_an_operator_brings_about() -> 
     assert Broadcast.objects.filter(external_id__contains="-2024-").count() == 20
 
 
+def test_there_are_templates_and_a_series_once() -> None:
+    run()
+    Broadcast.objects.filter(external_id=demo.LAST).delete()
+    run()
+    assert [template.fields for template in Template.objects.all()] == [
+        ["product", "start", "what"],
+        ["product", "day", "start", "end"],
+    ]
+    assert Series.objects.get().broadcasts.get().status == Status.SCHEDULED
+
+
 def test_where_a_second_person_must_approve_it_has_been_approved(settings: Settings) -> None:
     settings.BROADCAST_APPROVAL_FOR = ["ALL", "URGENT"]
     settings.BROADCAST_APPROVAL_ABOVE = 0
@@ -85,7 +96,7 @@ def test_what_an_interruption_left_out_is_made_up_for() -> None:
     Broadcast.objects.filter(external_id__in=["demo-draft", demo.LAST]).delete()
     User.objects.filter(username="user-010").delete()
     assert run() == "Demo data created.\n"
-    assert Broadcast.objects.count() == 28
+    assert Broadcast.objects.count() == 29
     assert User.objects.count() == 11
 
 
