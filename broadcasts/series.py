@@ -177,9 +177,14 @@ def put_back(series: Series, occurrence: datetime) -> Series:
 
 
 def left_out(series: Series) -> list[datetime]:
-    """What `skip` left out and lies ahead, in its order."""
+    """What `skip` left out of what lies ahead, as it repeats now."""
     ahead = series.skips.filter(occurrence__gt=clock.now()).order_by("occurrence")
-    return list(ahead.values_list("occurrence", flat=True))
+    after = series.recurrence.after
+    return [
+        moment
+        for moment in ahead.values_list("occurrence", flat=True)
+        if next(after(moment - datetime.resolution), None) == moment
+    ]
 
 
 def end(series: Series) -> Series:

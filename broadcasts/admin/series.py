@@ -314,7 +314,9 @@ class SeriesAdmin(ModelAdmin):
     ) -> HttpResponse:
         context["templates"] = choices()
         if series := context.get("original"):
-            context |= facts_of(series) | composing_context(request, context["adminform"].form)
+            form = context["adminform"].form
+            context |= composing_context(request, form)
+            context |= facts_of(Series.objects.get(pk=series.pk) if form.is_bound else series)
         response: HttpResponse = super().render_change_form(request, context, *args, **kwargs)
         return response
 
@@ -578,11 +580,13 @@ def page_url(series: Series) -> str:
 
 def state_in_words(series: Series) -> str:
     state = str(series.state.label)
-    said = series.state == State.PAUSED and series.approval in (
-        Approval.REQUESTED,
-        Approval.REJECTED,
-    )
-    return f"{state} · {series.get_approval_display()}" if said else state
+    return f"{state} · {series.get_approval_display()}" if is_discussed(series) else state
+
+
+def is_discussed(series: Series) -> bool:
+    """Whether it stands still for what a second person said, or has yet to say."""
+    open_ones = (Approval.REQUESTED, Approval.REJECTED)
+    return series.state == State.PAUSED and series.approval in open_ones
 
 
 def facts_of_question(series: Series) -> list[tuple[str, object]]:
@@ -602,6 +606,7 @@ def facts_of(series: Series) -> dict[str, Any]:
     return {
         "state_label": state_in_words(series),
         "state_variant": STATE_LABELS[series.state],
+        "repeats": f"{series.words}, {series.zone}",
         "next_moment": spoken(series, series.next_at) if series.next_at else "",
         "counts": [
             (gettext("Its broadcasts"), digits(sum(numbers.values())), url),
@@ -612,7 +617,8 @@ def facts_of(series: Series) -> dict[str, Any]:
             ),
         ],
         "skipped": [spoken(series, moment) for moment in services.left_out(series)],
-        "approval": approving.history(series, f"series__id__exact={series.pk}"),
+        "approval": approving.history(series, f"series__id__exact={series.pk}")
+        | {"is_open": is_discussed(series), "voids": series.awaits_approval},
     }
 
 

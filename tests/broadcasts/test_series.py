@@ -189,6 +189,13 @@ def test_what_was_left_out_can_be_put_back_until_its_moment(travel):
             put_back(series, occurrence)
 
 
+def test_what_it_does_not_come_to_any_more_is_not_left_out(travel):
+    series = daily()
+    skip(series, MONDAY + timedelta(days=1, hours=2))
+    change(series, cron="0 10 * * *")
+    assert left_out(series) == []
+
+
 def test_what_is_put_back_in_a_pause_waits_for_its_end(travel):
     series = daily()
     skip(series, MONDAY + timedelta(hours=2))
