@@ -16,6 +16,7 @@ from tests.processes import Environment
 from tests.servers.programs import lasting_ports
 from tests.servers.pushpin import KEY
 from tests.sse import Client, token_of
+from tests.waiting import PATIENCE
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
@@ -63,8 +64,8 @@ async def following(*clients: Client) -> Any:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until(condition: Any, seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.02)
 
@@ -131,7 +132,7 @@ def test_a_sleeper_gets_urgent_at_once_and_normal_at_the_end_of_the_night_once_i
 
 
 async def until_delivered(site: Site, person: int, wanted: set[int]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             printed = await asyncio.to_thread(site.code, DELIVERED.format(pk=person))
             if {int(pk) for pk in printed.split()} == wanted:
@@ -160,6 +161,37 @@ def test_preferences_that_change_take_hold_of_streams_that_are_open(site: Site) 
     asyncio.run(together(evening()))
 
 
+def test_a_reminder_comes_to_a_sleeper_at_the_end_of_the_night(site: Site) -> None:
+    site.web()
+    site.relay()
+    sleeper, awake = site.people(2)
+    tab, up = site.client(sleeper), site.client(awake)
+
+    async def night() -> None:
+        async with following(tab, up):
+            (old,) = await send(site, up, {})
+            await until(lambda: old in messages(tab))
+            await asyncio.to_thread(site.code, SLEEP.format(pk=sleeper))
+            await until(lambda: tab.counts["CONNECTED"] == 2)
+            await asyncio.to_thread(site.code, REMIND.format(pk=old))
+            await until(lambda: messages(up) == [old, old])
+            (urgent,) = await send(site, up, URGENT)
+            await until(lambda: urgent in messages(tab))
+            assert messages(tab) == [old, urgent]
+            await asyncio.to_thread(site.code, WAKE)
+            await until(lambda: tab.of("QUIET_HOURS_ENDED"))
+            assert messages(tab) == [old, urgent, old]
+            reminder = tab.of("MESSAGE")[-1].data
+            assert (reminder["held"], bool(reminder["reminded_at"])) == (True, True)
+
+    asyncio.run(together(night()))
+
+
+REMIND = """
+from broadcasts.models import Broadcast
+from broadcasts.reminders import remind
+remind(Broadcast.objects.get(pk={pk}), None)
+"""
 GIVE_UP = """
 from broadcasts.preferences import prefer
 prefer(User.objects.get(pk={pk}), quiet_start=None, quiet_end=None)
