@@ -46,7 +46,7 @@ STRETCH = 500  # events that are replayed at a time
 FLUSH = 0.25  # seconds between batches of receipts and of ended connections
 SHUTDOWN_GRACE = 3.0  # seconds for the last frames to leave
 AGAIN = 1.0  # seconds until a database that is away is asked again
-RELEASES = 20  # recent ones of which is kept what they released
+RELEASES = 100  # recent ones of which is kept what they released
 
 
 def database_task(function: Callable[P, T]) -> Callable[P, T]:

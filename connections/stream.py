@@ -28,6 +28,7 @@ Told = tuple[int | None, datetime | None]
 
 WRITE_BYTES = 65_536  # about as much as one write takes
 STRETCH = 500  # events of the log that are replayed at a time
+MOST_TOLD = 2_000  # messages; a release writes at most a quarter of that again
 CLIENT_GONE = "client disconnected"
 
 
@@ -40,9 +41,9 @@ class Stream:
     """
 
     __slots__ = (
-        "begun", "behind", "channels", "farewell", "hub", "id", "idle", "most_bytes", "position",
-        "queue", "reason", "screen", "size", "stuck_since", "task", "told", "user_id", "wake",
-        "write",
+        "asked", "begun", "behind", "channels", "farewell", "hub", "id", "idle", "most_bytes",
+        "position", "queue", "reason", "screen", "size", "stuck_since", "task", "told", "user_id",
+        "wake", "write",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +62,8 @@ class Stream:
         self.position = position
         self.screen = screen
         if screen:
-            self.told: set[Told] = set()  # the messages that it wrote, or has queued
+            self.told: dict[Told, None] = {}  # the latest messages that it wrote, or has queued
+            self.asked: tuple[int, asyncio.Task[list[Held] | None]] | None = None
         self.behind = True
         self.most_bytes = settings.SSE_CLIENT_BUFFER_BYTES  # asked for once: it costs microseconds
         self.queue: deque[Frame] = deque()
@@ -81,6 +83,7 @@ class Stream:
             return
         if self.screen:
             if frame.type == RELEASE:  # asking what was held takes a while: catch up from before it
+                self._ask_held(frame)
                 self.position = max(self.position, frame.position - 1)
                 self.behind = True
                 self.wake.set()
@@ -206,7 +209,7 @@ class Stream:
             if not self._mine(frame):
                 continue
             if self.screen and frame.type == RELEASE:
-                asked = self.hub.ask_held(frame)
+                asked = self._ask_held(frame)
                 if not asked.done():
                     self.position = max(self.position, frame.position - 1)
                     await asyncio.wait([asked])
@@ -215,6 +218,12 @@ class Stream:
             else:
                 self._append(frame)
         return True
+
+    def _ask_held(self, release: Frame) -> "asyncio.Task[list[Held] | None]":
+        """Keep the question: the hub forgets it when many releases come at once."""
+        if self.asked is None or self.asked[0] != release.position:
+            self.asked = release.position, self.hub.ask_held(release)
+        return self.asked[1]
 
     def _release(self, release: Frame, held: list[Held] | None) -> None:
         """Queue what was held, and last the release itself: its id says that nothing is held now.
@@ -230,6 +239,7 @@ class Stream:
                 self._append(frame)
             self._append(release)
         self.screen.release(until(release))
+        self.asked = None
 
     def _is_mine(self, held: Held, screen: Screen) -> bool:
         frame = held.frame
@@ -261,7 +271,8 @@ class Stream:
         if first:
             self.position = first.position - 1
         if self.screen:
-            self.told -= {_told_of(frame) for frame in self.queue if frame.is_message}
+            for frame in self.queue:
+                self.told.pop(_told_of(frame), None)
         self.queue.clear()
         self.size = 0
         self.behind = True
@@ -271,7 +282,9 @@ class Stream:
         self.queue.append(frame)
         self.size += len(frame.body)
         if self.screen and frame.is_message:
-            self.told.add(_told_of(frame))
+            self.told[_told_of(frame)] = None
+            if len(self.told) > MOST_TOLD:
+                del self.told[next(iter(self.told))]
         if frame.position:
             self.position = frame.position
 

@@ -21,6 +21,7 @@ from connections.screening import RELEASE, Held, Screen
 from connections.stream import Stream
 from connections.wire import Frame, encode, frame_of, held_frame
 from outbox.logs import Record
+from tests.waiting import PATIENCE
 
 START = datetime(2030, 1, 31, tzinfo=UTC)
 DAY = timedelta(hours=10)  # of the day, the first six hours are quiet
@@ -277,6 +278,70 @@ def test_what_was_held_is_asked_again_while_the_database_is_away(
     monkeypatch.setattr(hub_module, "AGAIN", 0)
     world = live(["NORMAL", "URGENT", "read", "yield"], monkeypatch)
     assert [number for number, _ in world.got] == [2, 1]
+
+
+def test_of_more_releases_at_once_than_are_kept_each_comes_to_its_person(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub_module, "RELEASES", 3)
+    asked: Counter[int] = Counter()
+
+    def held_by(release: Frame) -> list[Held]:
+        asked[release.position] += 1
+        return []
+
+    monkeypatch.setattr(hub_module, "held_by", held_by)
+
+    async def morning(people: int) -> None:
+        world = World(ring_size=100)
+        got: dict[int, bytes] = dict.fromkeys(range(people), b"")
+        tasks = []
+        for person in got:
+            stream = Stream(world.hub, uuid4(), person, [f"user-{person}"], 0, Nights())
+            world.hub.add(stream, 0)
+
+            async def write(body: bytes, person: int = person) -> None:
+                got[person] += body
+
+            tasks.append(asyncio.create_task(stream.run(write)))
+        await asyncio.sleep(0)
+        data = {"since": START.isoformat(), "until": (START + DAY).isoformat()}
+        frames = [
+            frame_of(
+                Record(
+                    "broadcasts", 0, n, "k", uuid4(), RELEASE, n, [f"user-{n - 1}"], {"data": data}
+                )
+            )
+            for n in range(1, people + 1)
+        ]
+        world.hub.dispatch(frames)
+        async with asyncio.timeout(PATIENCE):
+            while not all(b"QUIET_HOURS_ENDED" in body for body in got.values()):
+                await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(morning(30))
+    assert asked == dict.fromkeys(range(1, 31), 1)
+
+
+def test_what_a_stream_remembers_of_what_it_told_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream_module, "MOST_TOLD", 10)
+
+    async def day() -> int:
+        world = World(ring_size=1_000)
+        stream = Stream(world.hub, uuid4(), 1, ["all"], 0, Nights())
+        stream.behind = False
+        world.hub.add(stream, 0)
+        world.hours = 7
+        for _ in range(50):
+            world.send("NORMAL")
+        return len(stream.told)
+
+    assert asyncio.run(day()) == 10
 
 
 def test_what_is_released_is_encoded_once_for_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
