@@ -15,6 +15,8 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from jobs.pages import OwnerAdmin
+
 admin.site.index_title = _("Overview")
 
 REPLACED = (User, Group, Schedule, Success, Failure, OrmQ)
@@ -25,7 +27,7 @@ for model in REPLACED:
 
 
 @admin.register(User)
-class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(OwnerAdmin, DjangoUserAdmin):  # type: ignore[type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm

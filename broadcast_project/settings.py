@@ -46,7 +46,7 @@ LOG_LEVEL: str = env.str(
 # Broadcasts and the directory of people
 BROADCAST_CONTENT_MAX_BYTES: int = env.int("BROADCAST_CONTENT_MAX_BYTES", 65_536)
 BROADCAST_MAX_ATTEMPTS: int = env.int("BROADCAST_MAX_ATTEMPTS", 5)
-SERIES_GRACE_MINUTES: int = env.int("SERIES_GRACE_MINUTES", 60)
+SERIES_GRACE_MINUTES: int = env.int("SERIES_GRACE_MINUTES", 60, validate=validate.Range(min=1))
 BROADCAST_APPROVAL_ABOVE: int = env.int("BROADCAST_APPROVAL_ABOVE", -1)
 BROADCAST_APPROVAL_FOR: list[str] = env.list(
     "BROADCAST_APPROVAL_FOR", [], validate=validate.ContainsOnly(["ALL", "URGENT"])

@@ -24,8 +24,8 @@ T = TypeVar("T")
 
 
 def name_of(person: AbstractUser) -> str:
-    """As others read it."""
-    return person.get_full_name() or person.get_username()
+    """As others read it, and as it is kept with what they sent."""
+    return (person.get_full_name() or person.get_username())[:200]
 
 
 class UserServiceUnavailable(Exception):
@@ -259,6 +259,9 @@ class HttpDirectory(Directory):
             names = self._usernames(audience, targets, search, more, limit)
             found += _local(names, receipts)
             more = names[-1] if len(names) == limit else None
+        if len(found) > limit:
+            found = found[:limit]
+            more = found[-1].username
         return Stretch(found, more)
 
     def count_without(

@@ -75,8 +75,8 @@ def _read(text: Iterable[str], found: Found) -> None:
     rows = _rows(text)
     while chunk := list(islice(rows, CHUNK)):
         _look_up(chunk, found)
-        if len(found.ids) > MOST_PEOPLE:
-            message = _("More than %(most)s people: address a role or a product instead.")
+        if len(found.ids) + len(found.missing) + found.repeated > MOST_PEOPLE:
+            message = _("More than %(most)s lines: address a role or a product instead.")
             raise ValidationError(message % {"most": MOST_PEOPLE})
 
 
@@ -215,6 +215,7 @@ def _ids_by(column: str, values: Sequence[str]) -> tuple[dict[str, str], set[str
     """The ids of active people by their `values`, and the e-mail addresses that several share."""
     found: dict[str, str] = {}
     shared: set[str] = set()
+    values = [value for value in values if "\0" not in value]  # which PostgreSQL does not take
     for kind in ANY if column == "any" else (column,):
         left = [value for value in values if value not in found]
         if kind == "username":

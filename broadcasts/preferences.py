@@ -127,8 +127,10 @@ def _next_end(preference: Preference, after: datetime) -> datetime | None:
 
 
 def _release(held: Window, people: Iterable[int]) -> Event:
+    """With a key of its own: releases of other people need no order, and none waits for another."""
+    channels = [f"user-{pk}" for pk in people]
     data = {"since": held.start.isoformat(), "until": held.end.isoformat()}
-    return build_event(RELEASE, "quiet-hours", data, [f"user-{pk}" for pk in people])
+    return build_event(RELEASE, f"quiet-hours-{channels[0]}", data, channels)
 
 
 def _plan_email(preference: Preference, before: Preference, now: datetime) -> None:

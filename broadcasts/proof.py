@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from django.db.models import BigIntegerField, Count, F, Func, Max, Min, Q
+from django.db.models import BigIntegerField, Count, F, Func, Max, Min, Q, QuerySet
 from django.utils import timezone
 
 from broadcasts.directory import get_directory
@@ -68,10 +68,6 @@ class Publication:
     first: datetime | None
     last: datetime | None
 
-    @property
-    def is_kept(self) -> bool:
-        return self.events > 0
-
 
 @dataclass(frozen=True)
 class Bar:
@@ -124,16 +120,18 @@ def waits(broadcast: Broadcast, delivered: int) -> Waits:
 
 def publication(broadcast: Broadcast) -> Publication:
     """One query."""
-    events = Event.objects.filter(
-        type__in=["broadcast.activated", "broadcast.sent"], key=f"broadcast-{broadcast.pk}"
-    )
-    found = events.order_by().aggregate(
+    found = publications(broadcast).aggregate(
         events=Count("pk"),
         published=Count("published_at"),
         first=Min("published_at"),
         last=Max("published_at"),
     )
     return Publication(**found)
+
+
+def publications(broadcast: Broadcast) -> QuerySet[Event]:
+    published = ["broadcast.activated", "broadcast.sent"]
+    return Event.objects.filter(type__in=published, key=f"broadcast-{broadcast.pk}").order_by()
 
 
 def course(broadcast: Broadcast) -> Course:

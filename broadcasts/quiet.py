@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 EVERY_DAY = frozenset(range(7))  # Monday is 0
 DAY = timedelta(days=1)
-ZONES = frozenset(available_timezones())
+ZONES = frozenset(available_timezones() - {"localtime"})  # which is another one on each node
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from cron_descriptor import ExpressionDescriptor, Options
 from croniter import CroniterBadDateError
 from django.utils.translation import gettext as _
 
+from broadcasts.quiet import ZONES
 from jobs.intervals import Cron, parse_duration, parse_interval
 
 RANDOM = re.compile(r"(?<![a-z])r(?![a-z])", re.IGNORECASE)  # each look would find another moment
@@ -40,7 +41,7 @@ class Recurrence:
         while True:
             try:
                 moment = self.cron.after(moment)
-            except CroniterBadDateError:  # as for the 31st of April
+            except (CroniterBadDateError, OverflowError):  # as for the 31st of April
                 return
             local = moment.astimezone(self.zone)
             if self.ends_on and local.date() > self.ends_on:
@@ -51,11 +52,10 @@ class Recurrence:
 
 def parse_zone(name: str) -> ZoneInfo:
     """Raise `ValueError` for what the IANA database has not."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+    if name not in ZONES:
         text = _("“%(zone)s” is no time zone: write UTC or Europe/Berlin.")
-        raise ValueError(text % {"zone": name}) from error
+        raise ValueError(text % {"zone": name})
+    return ZoneInfo(name)
 
 
 def parse_cron(expression: str, zone: str = "UTC") -> Cron:

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractUser, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -88,8 +89,11 @@ def change(
         series.edited_by = cast("User | None", editor)
         _say_whether_it_waits(series, needs_approval)
         series.save()
-        _withdraw(series, _("The series was changed."))
-        _plan_or_refuse(series)
+        due = _withdraw(series, _("The series was changed."))
+        if _make_anew(series, due):
+            _plan(series, clock.now())
+        else:
+            _plan_or_refuse(series)
         _tell(series, "broadcast.series.changed")
         _ask_if_it_waits(series, editor)
     return series
@@ -332,13 +336,31 @@ def _make(series: Series, moment: datetime) -> None:
     services.schedule(broadcast, moment)
 
 
-def _withdraw(series: Series, reason: str) -> None:
-    """What waits does not go out; of what was not due yet no row stays, so it can be made anew."""
+def _make_anew(series: Series, due: list[datetime]) -> bool:
+    """With the new words, what was due and had to wait, for the user service perhaps."""
+    newest = _newest(series, clock.now())
+    if newest is None or newest not in due or series.state != State.RUNNING:
+        return False
+    series.broadcasts.filter(occurrence=newest).delete()
+    _make(series, newest)
+    return True
+
+
+def _withdraw(series: Series, reason: str) -> list[datetime]:
+    """What waits does not go out; of what was not due yet no row stays, so it can be made anew.
+
+    The moments of what was due.
+    """
     now = clock.now()
+    due = []
     for broadcast in _waiting(series):
         services.cancel(broadcast, reason)
-        if broadcast.occurrence and broadcast.occurrence > now:
+        assert broadcast.occurrence
+        if broadcast.occurrence > now:
             broadcast.delete()
+        else:
+            due.append(broadcast.occurrence)
+    return due
 
 
 def _waiting(series: Series) -> Any:
@@ -355,7 +377,10 @@ def _left(series: Series, at: datetime, limit: int) -> int:
     """How many more may go out, at most `limit`."""
     if series.count is None:
         return limit
-    made = series.broadcasts.filter(occurrence__lte=at).exclude(status=Status.CANCELLED)
+    waiting = Q(status__in=[Status.SCHEDULED, Status.IN_PROGRESS])
+    waiting &= Q(expires_at=None) | Q(expires_at__gt=at)
+    went_out = ~Q(activated_at=None) & ~Q(status=Status.CANCELLED)
+    made = series.broadcasts.filter(waiting | went_out, occurrence__lte=at)
     return max(0, min(limit, series.count - made.count()))
 
 

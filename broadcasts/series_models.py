@@ -18,6 +18,7 @@ class State(models.TextChoices):
     ENDED = "ENDED", _("Ended")
 
 
+YEARS = range(2000, 2200)  # beyond them clocks and time zones are guesses
 RUNNING = models.Q(paused_at=None, ended_at=None)
 IN_STATE = {
     State.RUNNING: RUNNING,
@@ -179,6 +180,11 @@ class Series(Composition):
                 parse(getattr(self, field))
             except ValueError as error:
                 problems[field] = str(error)
+        for field in ("starts_on", "ends_on"):
+            day = getattr(self, field)
+            if day and day.year not in YEARS:
+                text = _("Choose a day from %(first)s to %(last)s.")
+                problems[field] = text % {"first": YEARS.start, "last": YEARS.stop - 1}
         return problems
 
 

@@ -36,6 +36,20 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
 
+class OwnerAdmin(ModelAdmin):
+    """Rows with which go those that only services write, though nobody may delete these alone."""
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        found = super().get_deleted_objects(objs, request)
+        kept = {
+            model._meta.verbose_name
+            for model, known in self.admin_site._registry.items()
+            if isinstance(known, ReadOnlyAdmin)
+        }
+        to_delete, counts, perms_needed, protected = found
+        return to_delete, counts, perms_needed - kept, protected
+
+
 @dataclass(kw_only=True)
 class Question:
     """A page that asks before a POST does what it says."""

@@ -105,6 +105,11 @@ class Event(models.Model):
             ),
             models.Index(fields=["topic", "position"], name="outbox_event_log"),
             models.Index(fields=["type", "-id"], name="outbox_event_type"),
+            models.Index(  # for the page of a broadcast
+                fields=["key"],
+                name="outbox_event_publication",
+                condition=models.Q(type__in=["broadcast.activated", "broadcast.sent"]),
+            ),
         ]
         constraints = [
             models.UniqueConstraint(

@@ -21,6 +21,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from broadcasts import approval_rules, approvals
+from broadcasts.admin.languages import texts_of
 from broadcasts.admin.page import audience_of, page_url, reach
 from broadcasts.admin.questions import SeenForm, kind_of
 from broadcasts.models import Approval, ApprovalStep, Broadcast, Decision, Series, Status
@@ -214,7 +215,7 @@ class ApprovalViews(ModelAdmin):
     def _decide(
         self, request: HttpRequest, broadcast: Broadcast, what: Verb, form: CommentForm
     ) -> None:
-        said, version = form.cleaned_data["comment"], form.cleaned_data["version"]
+        said, version = form.cleaned_data["comment"], form.cleaned_data["version"] or 0
         try:
             what.do(broadcast, request.user, said, version)
         except (InvalidTransition, ChangedMeanwhile, approvals.OwnWork) as error:
@@ -234,7 +235,7 @@ def _question(broadcast: Broadcast, what: Verb, form: CommentForm) -> Question:
         title=what.title,
         text=what.text,
         facts=[
-            (_("Broadcast"), broadcast.title),
+            *texts_of(broadcast),
             (_("People"), people),
             (_("Audience"), audience_of(broadcast, 10)),
             (_("For example"), sample or "–"),

@@ -16,7 +16,6 @@ from django.utils.formats import date_format
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
-from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import (
     AllValuesCheckboxFilter,
     ChoicesCheckboxFilter,
@@ -48,7 +47,7 @@ from broadcasts.directory import UserServiceUnavailable, ids_in, name_of
 from broadcasts.models import Approval, Audience, Broadcast, BroadcastQuerySet, Status
 from broadcasts.receipts import Statistics, statistics_of
 from jobs import clock
-from jobs.pages import ask, confirmed, digits
+from jobs.pages import OwnerAdmin, ask, confirmed, digits
 from outbox.admin import PRIORITY_LABELS
 
 STATUS_LABELS = {
@@ -106,7 +105,7 @@ def whole(queryset: QuerySet[Broadcast]) -> list[Broadcast]:
 
 @admin.register(Broadcast)
 class BroadcastAdmin(
-    approving.ApprovalViews, ComposingTogether, PeopleFromFile, ProofMixin, ModelAdmin
+    approving.ApprovalViews, ComposingTogether, PeopleFromFile, ProofMixin, OwnerAdmin
 ):
     form = BroadcastForm
     list_display = (
@@ -316,7 +315,7 @@ class BroadcastAdmin(
         variant=ActionVariant.PRIMARY,
     )
     def send_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        broadcast = get_object_or_404(Broadcast, pk=object_id)
+        broadcast = get_object_or_404(Broadcast, pk__in=ids_in([object_id]))
         later = request.GET.get("when") == "scheduled" and broadcast.scheduled_at is not None
         if broadcast.status != Status.DRAFT:
             messages.error(request, _("Only a draft can be sent. Duplicate it to send it again."))
@@ -336,7 +335,7 @@ class BroadcastAdmin(
         permissions=["send"],
     )
     def test_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        broadcast = get_object_or_404(Broadcast, pk=object_id)
+        broadcast = get_object_or_404(Broadcast, pk__in=ids_in([object_id]))
         if not confirmed(request):
             return ask(self, request, test_question(broadcast))
         test = services.send(page.test_of(broadcast, operator(request)))
@@ -346,7 +345,7 @@ class BroadcastAdmin(
 
     @action(description=_("Retry"), url_path="retry", icon="replay", permissions=["send"])
     def retry_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        broadcast = get_object_or_404(Broadcast, pk=object_id)
+        broadcast = get_object_or_404(Broadcast, pk__in=ids_in([object_id]))
         if not confirmed(request):
             return ask(self, request, retry_question(broadcast))
         if self._done(request, broadcast, services.retry):
@@ -362,7 +361,7 @@ class BroadcastAdmin(
         variant=ActionVariant.DANGER,
     )
     def cancel_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        broadcast = get_object_or_404(Broadcast, pk=object_id)
+        broadcast = get_object_or_404(Broadcast, pk__in=ids_in([object_id]))
         return self._cancel(request, [broadcast], page.page_url(broadcast))
 
     @action(
@@ -372,7 +371,7 @@ class BroadcastAdmin(
         permissions=["duplicate"],
     )
     def duplicate_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        broadcast = get_object_or_404(Broadcast, pk=object_id)
+        broadcast = get_object_or_404(Broadcast, pk__in=ids_in([object_id]))
         if not confirmed(request):
             return ask(self, request, duplicate_question(broadcast))
         copy = self._duplicate(request, broadcast)

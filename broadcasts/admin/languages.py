@@ -6,13 +6,14 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import ProhibitNullCharactersValidator
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from broadcasts.languages import default_language
+from broadcasts.languages import Translated, default_language
 
 Row = dict[str, str]
 
@@ -58,6 +59,8 @@ class TranslationsField(forms.Field):
     def clean(self, value: list[Row]) -> dict[str, Row]:
         rows = [row for row in value if row["title"].strip() or row["content"].strip()]
         languages = [row["language"] for row in rows]
+        if any("\0" in text for row in rows for text in row.values()):
+            raise ValidationError(ProhibitNullCharactersValidator.message)
         if not all(languages):
             raise ValidationError(_("Choose the language of each translation."))
         if len(set(languages)) < len(languages):
@@ -72,6 +75,14 @@ class TranslationsField(forms.Field):
             return self.clean(data) != (initial or {})
         except ValidationError:
             return True
+
+
+def texts_of(composition: Translated) -> list[tuple[str, object]]:
+    """What goes out, in each of its languages."""
+    return [
+        (name_of(text.language), f"{text.title}\n\n{text.content}".strip())
+        for text in composition.texts.values()
+    ]
 
 
 def name_of(tag: str) -> str:

@@ -25,7 +25,7 @@ from unfold.decorators import action
 
 from broadcasts import proof
 from broadcasts.admin import page
-from broadcasts.directory import UserServiceUnavailable
+from broadcasts.directory import UserServiceUnavailable, ids_in
 from broadcasts.exports import export
 from broadcasts.models import Broadcast, Reminder, Status
 from broadcasts.proof import Course, Role
@@ -275,7 +275,7 @@ class ProofMixin(ModelAdmin):
         permissions=["send"],
     )
     def remind_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        broadcast = get_object_or_404(Broadcast, pk=object_id)
+        broadcast = get_object_or_404(Broadcast, pk__in=ids_in([object_id]))
         try:
             if not confirmed(request):
                 question = remind_question(broadcast, count_unseen(broadcast))

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, cast
-from zoneinfo import available_timezones
 
 from django import forms
 from django.contrib import admin, messages
@@ -32,13 +31,14 @@ from broadcasts import approval_rules
 from broadcasts import series as services
 from broadcasts.admin import approvals as approving
 from broadcasts.admin.compose import CompositionForm, MarkdownWidget
-from broadcasts.admin.languages import name_of
+from broadcasts.admin.languages import name_of, texts_of
 from broadcasts.admin.page import audience_of
 from broadcasts.admin.templates import choices, may_compose
 from broadcasts.admin.together import VersionedForm, composing_context
 from broadcasts.approvals import OwnWork, comment, takes_part
 from broadcasts.directory import ids_in
 from broadcasts.models import Approval, Series, Status
+from broadcasts.quiet import ZONES
 from broadcasts.series_models import SeriesQuerySet, State
 from broadcasts.services import ChangedMeanwhile, InvalidTransition
 from jobs.pages import Question, ask, confirmed, digits
@@ -81,7 +81,7 @@ class CronWidget(UnfoldAdminTextInputWidget):
 class SeriesForm(VersionedForm, CompositionForm):
     zone = forms.ChoiceField(
         label=gettext_lazy("Time zone"),
-        choices=[(name, name) for name in sorted(available_timezones())],
+        choices=[(name, name) for name in sorted(ZONES)],
         initial=Series._meta.get_field("zone").get_default,
         widget=UnfoldAdminSelect2Widget,
         help_text=Series._meta.get_field("zone").help_text,
@@ -450,7 +450,7 @@ class SeriesAdmin(ModelAdmin):
             submit=gettext("Leave it out"),
             back="",
         )
-        series = get_object_or_404(Series, pk=object_id)
+        series = get_object_or_404(Series, pk__in=ids_in([object_id]))
         moments = services.upcoming(series)
         return self._pick(request, series, moments, question, services.skip, gettext("Left out"))
 
@@ -467,7 +467,7 @@ class SeriesAdmin(ModelAdmin):
             submit=gettext("Put it back"),
             back="",
         )
-        series = get_object_or_404(Series, pk=object_id)
+        series = get_object_or_404(Series, pk__in=ids_in([object_id]))
         moments = services.left_out(series)
         return self._pick(
             request, series, moments, question, services.put_back, gettext("Put back")
@@ -498,7 +498,7 @@ class SeriesAdmin(ModelAdmin):
         verb: Callable[[Series], Series],
         noted: str,
     ) -> HttpResponse:
-        series = get_object_or_404(Series, pk=pk)
+        series = get_object_or_404(Series, pk__in=ids_in([pk]))
         if not confirmed(request):
             question.back = page_url(series)
             question.facts = facts_of_question(series)
@@ -516,14 +516,14 @@ class SeriesAdmin(ModelAdmin):
         noted: str,
     ) -> HttpResponse:
         """A step of its approval, about the version that was shown."""
-        series = get_object_or_404(Series, pk=pk)
+        series = get_object_or_404(Series, pk__in=ids_in([pk]))
         form = approving.CommentForm(
             request.POST if confirmed(request) else None, initial={"version": series.version}
         )
         form.fields["comment"].required = verb is not services.approve
         if not form.is_valid():
             question.back, question.form = page_url(series), form
-            question.facts = facts_of_question(series)
+            question.facts = [*texts_of(series), *facts_of_question(series)]
             return ask(self, request, question)
         person, said = cast(AbstractUser, request.user), form.cleaned_data["comment"]
         version = form.cleaned_data["version"] or 0

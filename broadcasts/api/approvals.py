@@ -18,7 +18,7 @@ from rest_framework.viewsets import GenericViewSet
 from broadcasts import approvals
 from broadcasts.models import ApprovalStep, Broadcast, Series
 
-ETAG = re.compile(r'"([1-9][0-9]{0,8})"')
+ETAG = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')  # weak: what a proxy makes of it that compresses
 IF_MATCH = OpenApiParameter(
     "If-Match",
     OpenApiTypes.STR,

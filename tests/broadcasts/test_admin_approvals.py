@@ -42,7 +42,7 @@ def approver() -> User:
 
 @pytest.fixture
 def draft(composer: User) -> Broadcast:
-    return DraftFactory.create(sender=composer, title="Big news")
+    return DraftFactory.create(sender=composer, title="Big news", content="All of it.")
 
 
 def console(user: User) -> Client:
@@ -131,7 +131,13 @@ def test_who_read_another_version_approves_nothing(
     composer: User, approver: User, draft: Broadcast
 ) -> None:
     request(draft, composer)
-    assert 'name="version" value="1"' in console(approver).get(page(draft, "approval/approve")).text
+    question = console(approver).get(page(draft, "approval/approve")).text
+    assert 'name="version" value="1"' in question
+    assert draft.content in question
+    unseen = console(approver).post(
+        page(draft, "approval/approve"), {"confirmed": "yes"}, follow=True
+    )
+    assert "changed it meanwhile" in unseen.text
     request(edit(draft, editor=composer, title="Worse"), composer)
     assert "changed it meanwhile" in say(approver, draft, "approve", version=1).text
     assert standing(draft) == ("DRAFT", "REQUESTED")
@@ -266,3 +272,12 @@ def test_a_file_that_is_no_list_is_answered_with_what_to_do(composer: User, cont
 
 def test_without_a_file_one_is_asked_for(composer: User) -> None:
     assert "Choose" in console(composer).post(f"{LIST}people/").json()["error"]
+
+
+def test_a_draft_goes_with_its_history(draft: Broadcast, approver: User) -> None:
+    person = operator(*WRITES, "broadcasts.delete_broadcast")
+    comment(draft, approver, "Who wrote this?")
+    question = console(person).get(page(draft, "delete"))
+    assert question.context["perms_lacking"] == set()
+    console(person).post(page(draft, "delete"), {"post": "yes"})
+    assert not Broadcast.objects.exists()

@@ -90,6 +90,7 @@ def test_its_translations_are_stored(console):
         ({"cron": "at nine"}, "cron", "is no cron expression"),
         ({"cron": "0 9 31 4 *"}, "cron", "It never comes"),
         ({"zone": "Mars/Base"}, "zone", "Select a valid choice"),
+        ({"starts_on": "0001-01-01"}, "starts_on", "a day from 2000"),
         ({"life": "long"}, "life", "write 30m, 8h or 7d"),
         ({"ends_on": "2026-05-01"}, "cron", "It never comes"),
         ({"audience": "ROLE"}, "targets", "Choose at least one role"),
@@ -103,6 +104,11 @@ def test_its_translations_are_stored(console):
             {"translations_language": ["de"] * 2, "translations_title": ["Hallo"] * 2,
              "translations_content": [""] * 2},
             "translations", "each language once",
+        ),
+        (
+            {"translations_language": ["de"], "translations_title": ["Ha\0llo"],
+             "translations_content": [""]},
+            "translations", "Null characters",
         ),
     ],
 )  # fmt: skip
@@ -187,6 +193,7 @@ def test_what_is_left_out_is_not_among_the_next(console):
         ({"count": "x"}, "whole number"),
         ({"ends_on": "2026-01-01"}, "It never comes"),
         ({"starts_on": "soon"}, "valid date"),
+        ({"starts_on": "9999-12-31"}, "a day from 2000"),
         ({"series": "x" * 50, "cron": "?"}, "is no cron expression"),
     ],
 )
@@ -275,6 +282,12 @@ def test_what_is_none_of_the_next_five_is_not_left_out(console, occurrence):
     series = daily()
     console.post(page_of(series, "skip"), {"confirmed": "yes", "occurrence": occurrence})
     assert not series.skips.exists()
+
+
+@pytest.mark.parametrize("verb", ["approve", "pause", "skip", "put-back"])
+@pytest.mark.parametrize("pk", ["abc", "404", "9" * 30])
+def test_a_series_that_is_not_there_is_not_found(console, verb, pk):
+    assert console.get(f"{LIST}{pk}/{verb}/").status_code == 404
 
 
 def test_a_verb_that_comes_too_late_is_a_message(console):
@@ -442,7 +455,10 @@ def test_a_second_person_reads_and_approves_it(client, settings):
     page = client.get(page_of(series)).content.decode()
     assert "Der Laden ist auf." in page
     assert page_of(series, "approve") in page
-    assert 'value="1"' in client.get(page_of(series, "approve")).content.decode()
+    question = client.get(page_of(series, "approve")).content.decode()
+    assert all(words in question for words in ('value="1"', "*Hi*", "Der Laden ist auf."))
+    unseen = client.post(page_of(series, "approve"), {"confirmed": "yes"}, follow=True)
+    assert "Not done." in unseen.content.decode()
     answer = {"confirmed": "yes", "version": 2}
     other = client.post(page_of(series, "approve"), answer, follow=True).content.decode()
     assert "Not done." in other

@@ -144,6 +144,19 @@ def test_more_people_than_a_form_carries_are_refused(monkeypatch: pytest.MonkeyP
         read("ann\nbjörn\n")
 
 
+def test_who_is_not_found_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(people, "MOST_PEOPLE", 1)
+    with pytest.raises(ValidationError, match="More than 1 lines"):
+        read("nobody\nnobody\n")
+
+
+@pytest.mark.django_db
+def test_what_no_database_takes_is_not_found() -> None:
+    nobody = "an\0n"
+    assert missing(read(nobody.encode("utf-16"))) == [(1, nobody)]
+    assert ids_of([nobody]) == {}
+
+
 def test_usernames_ids_and_addresses_may_be_mixed(ann: User, bob: User) -> None:
     given = ["ann", str(bob.pk), "bjorn@example.org", "nobody"]
     assert ids_of(given) == dict(zip(given, [str(ann.pk), str(bob.pk), str(bob.pk)], strict=False))

@@ -141,6 +141,16 @@ def test_the_publication_is_that_of_its_events(broadcast: Broadcast) -> None:
     assert (found.events, found.published, found.first) == (1, 0, None)
 
 
+def test_the_publication_is_found_by_an_index_of_its_own(broadcast: Broadcast) -> None:
+    question = proof.publications(broadcast)
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        assert "outbox_event_publication" in question.explain()
+    else:  # SQLite cannot know that a parameter meets the condition of a partial index
+        assert "SEARCH" in question.explain()
+
+
 def test_a_proof_costs_the_same_whatever_there_is_to_count(broadcast: Broadcast) -> None:
     def cost() -> int:
         with CaptureQueriesContext(connection) as queries:

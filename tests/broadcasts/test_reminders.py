@@ -200,6 +200,18 @@ def test_a_user_service_is_paged_through(
     assert not directory.knows_roles
 
 
+def test_a_page_of_a_user_service_has_no_more_than_was_asked_for(
+    people: list[User], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = service(["ann", "bob", "cleo", "dan"])
+    monkeypatch.setattr(reminders, "get_directory", lambda: directory)
+    broadcast = ActiveFactory.create()
+    mark_seen(people[0], [broadcast.pk])
+    page = unseen(broadcast, limit=2)
+    assert ([person.username for person in page.people], page.after) == (["bob", "cleo"], "cleo")
+    assert names(broadcast, after="cleo", limit=2) == ["dan"]
+
+
 def test_a_page_of_a_user_service_asks_a_bounded_number_of_times(
     people: list[User], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,7 @@
 """Series: what goes out when, once each, and what operators do with them."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -230,6 +230,25 @@ def test_a_change_of_words_keeps_the_moment(travel):
     ]
 
 
+@pytest.mark.parametrize("count", [1, None])
+def test_a_change_takes_along_what_is_due_and_waits(count, travel):
+    series = daily(count=count)
+    travel.move_to(MONDAY + timedelta(hours=2), tick=False)  # the clock has not looked yet
+    change(series, title="Good day")
+    BroadcastClock().step()
+    assert [b.title for b in series.broadcasts.filter(status=Status.ACTIVE)] == ["Good day"]
+    assert rows(series) == ["01. 09:00 UTC", "02. 09:00 UTC"][: count or 2]
+
+
+def test_a_change_of_the_moment_drops_what_is_due_and_waits(travel):
+    series = daily()
+    travel.move_to(MONDAY + timedelta(hours=2), tick=False)
+    change(series, cron="0 10 * * *")
+    BroadcastClock().step()
+    assert rows(series, Status.ACTIVE) == []
+    assert rows(series, Status.SCHEDULED) == ["01. 10:00 UTC"]
+
+
 def test_a_paused_series_can_be_changed_and_stays_paused(travel):
     series = change(pause(daily()), cron="0 18 * * *")
     assert (series.state, rows(series)) == (State.PAUSED, [])
@@ -294,6 +313,20 @@ def test_within_the_grace_the_one_that_waits_goes_out_late(travel):
     assert rows(series, Status.ACTIVE) == ["01. 09:00 UTC"]
 
 
+def test_what_its_expiry_overtook_does_not_count(travel):
+    series = daily(count=1, life="10m")
+    away(travel, MONDAY + timedelta(hours=2, minutes=30))
+    assert rows(series, Status.EXPIRED) == ["01. 09:00 UTC"]
+    assert rows(series, Status.SCHEDULED) == ["02. 09:00 UTC"]
+
+
+def test_what_failed_before_it_went_out_does_not_count(travel):
+    series = daily(count=1)
+    series.broadcasts.update(status=Status.FAILED)
+    away(travel, MONDAY + timedelta(hours=2))
+    assert rows(series, Status.SCHEDULED) == ["02. 09:00 UTC"]
+
+
 def test_a_week_away_costs_no_more_than_an_hour(travel):
     series = daily(cron="* * * * *")
     travel.move_to(MONDAY + timedelta(days=7), tick=False)
@@ -335,6 +368,9 @@ def test_a_series_that_cannot_be_planned_does_not_stop_the_others(travel):
     [
         ({"cron": "at nine"}, "cron", "write minute, hour|Write minute, hour"),
         ({"zone": "Mars/Base"}, "zone", "no time zone"),
+        ({"zone": "localtime"}, "zone", "no time zone"),
+        ({"starts_on": date(1, 1, 1)}, "starts_on", "a day from 2000 to 2199"),
+        ({"ends_on": date(9999, 12, 31)}, "ends_on", "a day from 2000 to 2199"),
         ({"life": "long"}, "life", "30m, 8h or 7d"),
         ({"count": 0}, "count", "greater than or equal to 1"),
         ({"cron": "0 9 31 4 *"}, "cron", "It never comes"),
