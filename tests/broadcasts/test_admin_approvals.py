@@ -146,7 +146,7 @@ def test_who_read_another_version_approves_nothing(
 def test_a_change_makes_an_approval_void(composer: User, approver: User, draft: Broadcast) -> None:
     approve(request(draft, composer), approver)
     client = console(composer)
-    assert "A change of the draft makes it void." in client.get(page(draft)).text
+    assert "A change makes it void." in client.get(page(draft)).text
     form = {"title": "Other", "priority": 20, "audience": "ALL", "version": 1, "_send": "1"}
     assert client.post(page(draft), form, follow=True).redirect_chain[-1][0] == page(
         draft, "approval/request"

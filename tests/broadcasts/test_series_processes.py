@@ -15,9 +15,7 @@ from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
-AHEAD = timedelta(
-    seconds=10
-)  # of the moment, the processes are started; what is late goes out, too
+AHEAD = timedelta(seconds=10)  # of the moment, the processes are started; being late is no matter
 COMPOSED = timedelta(hours=1)  # before that, so that no slow machine comes too late
 START = """
 from django.contrib.auth.models import User
