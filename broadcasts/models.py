@@ -662,7 +662,8 @@ class Preference(models.Model):
     quiet_ends_at = models.DateTimeField(_("next end of quiet"), null=True, editable=False)
     # What was activated up to this moment was looked at for e-mails.
     mailed_to = models.DateTimeField(_("mailed up to"), null=True, editable=False)
-    email_due_at = models.DateTimeField(_("next daily e-mail"), null=True, editable=False)
+    # The next daily one, or until when there is no reason to look: quiet hours, and what they held.
+    email_due_at = models.DateTimeField(_("no e-mail before"), null=True, editable=False)
     updated_at = models.DateTimeField(_("updated"), auto_now=True)
 
     objects = PreferenceQuerySet.as_manager()
@@ -744,6 +745,13 @@ class Preference(models.Model):
             wanted &= models.Q(activated_at__lt=held.start)
         return broadcasts.filter(mandatory | wanted)
 
+    def shows(self, broadcast: Broadcast, held: Window | None) -> bool:
+        """The same as `shown`, of one that is there."""
+        if broadcast.is_mandatory:
+            return True
+        is_held = held and broadcast.activated_at and broadcast.activated_at >= held.start
+        return not is_held and broadcast.category not in self.muted_categories
+
 
 class DigestStatus(models.TextChoices):
     PENDING = "PENDING", _("Pending")
@@ -780,6 +788,7 @@ class Digest(models.Model):
                 name="broadcasts_digest_pending",
                 condition=models.Q(status=DigestStatus.PENDING),
             ),
+            models.Index(fields=["created_at"], name="broadcasts_digest_created"),
         ]
 
     def __str__(self) -> str:
