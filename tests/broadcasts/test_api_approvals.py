@@ -150,11 +150,18 @@ def test_a_change_is_refused_when_somebody_else_was_quicker(draft: Broadcast) ->
     assert one("patch", f"/{draft.pk}", title="Again").json()["version"] == 4
 
 
-@pytest.mark.parametrize("etag", ["1", 'W/"1"', '"1", "2"', '"0"', '"x"', '"' + "9" * 30 + '"'])
+@pytest.mark.parametrize("etag", ["1", 'w/"1"', '"1", "2"', '"0"', '"x"', '"' + "9" * 30 + '"'])
 def test_an_if_match_that_is_no_etag_is_a_400(composer: User, draft: Broadcast, etag: str) -> None:
     response = Caller(composer)("patch", f"/{draft.pk}", etag, title="x")
     assert response.status_code == 400
     assert "ETag" in response.json()["message"]
+
+
+def test_what_a_proxy_that_compresses_made_of_an_etag_is_one(
+    composer: User, draft: Broadcast
+) -> None:
+    changed = Caller(composer)("patch", f"/{draft.pk}", 'W/"1"', title="x")
+    assert (changed.status_code, changed.json()["version"]) == (200, 2)
 
 
 def test_steps_cost_the_same_for_2_and_for_20(draft: Broadcast, approver: User) -> None:
