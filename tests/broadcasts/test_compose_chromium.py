@@ -222,7 +222,7 @@ def test_the_second_of_two_is_told_and_overwrites_nothing(
     ann.save()
     ann.sees("Draft saved.")
     bob.save()
-    bob.sees("Not saved: ann changed this draft", "As Ann wants it")
+    bob.sees("Not saved: ann changed it at", "As Ann wants it")
     assert bob.value("title") == "As Bob wants it"
     assert only_draft(env).title == "As Ann wants it"
     bob.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
