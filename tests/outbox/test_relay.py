@@ -432,9 +432,10 @@ def test_counting_what_waits_reads_no_event_that_is_published() -> None:
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="only PostgreSQL has such updates")
 def test_a_mark_touches_no_index() -> None:
-    for number in range(100):
-        emit_one(f"key-{number}")
-    Relay(DatabaseLog()).step()
     with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE outbox_event CASCADE")  # a page that others filled has no room
+        for key in "abc":
+            emit_one(key)
+        Relay(DatabaseLog()).step()
         cursor.execute("SELECT pg_stat_get_xact_tuples_hot_updated('outbox_event'::regclass)")
-        assert 90 <= cursor.fetchone()[0] <= 100  # a page that others had filled has no room
+        assert cursor.fetchone() == (3,)
