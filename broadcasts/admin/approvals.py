@@ -263,7 +263,10 @@ class ApprovalStepAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy("Name of the person, or words of the comment")
     sortable_by = ()
     list_per_page = 50
-    fields = ("subject", "version", "decision", "person", "person_name", "comment", "created_at")
+    fields = (
+        *("broadcast", "series", "version", "decision"),
+        *("person", "person_name", "comment", "created_at"),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalStep]:
         queryset: QuerySet[ApprovalStep] = super().get_queryset(request)

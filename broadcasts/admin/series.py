@@ -254,7 +254,9 @@ class SeriesAdmin(ModelAdmin):
         if not found:
             return []
         waits = found.awaits_approval and approval_rules.enabled()
-        hidden = {"resume_one"} if waits else {"approve_one", "reject_one", "comment_one"}
+        hidden = {"resume_one"} if waits else {"approve_one", "reject_one"}
+        if not is_discussed(found):
+            hidden.add("comment_one")
         if not services.left_out(found):
             hidden.add("put_back_one")
         return [

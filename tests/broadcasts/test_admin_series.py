@@ -483,7 +483,7 @@ def test_its_own_author_is_refused_in_words(client, settings):
 
 def test_a_second_person_says_what_has_to_change(client, settings):
     settings.BROADCAST_APPROVAL_FOR = ["ALL"]
-    author = operator(*VERBS, "broadcasts.send_broadcast")
+    author = operator(*VERBS, "broadcasts.send_broadcast", "broadcasts.change_broadcast")
     series = start(author, title="Daily", cron="0 9 * * *", zone="Europe/Berlin")
     client.force_login(operator("broadcasts.view_series", "broadcasts.approve_broadcast"))
     page = client.get(page_of(series)).content.decode()
@@ -499,7 +499,11 @@ def test_a_second_person_says_what_has_to_change(client, settings):
     client.force_login(author)
     page = client.get(page_of(series)).content.decode()
     assert "At ten." in page
-    assert page_of(series, "resume") in page
+    assert all(page_of(series, verb) in page for verb in ("resume", "comment"))
+    step = series.approval_steps.latest("id")
+    client.force_login(User.objects.create_superuser("boss", password="x"))
+    shown = client.get(f"/admin/broadcasts/approvalstep/{step.pk}/change/")
+    assert page_of(series) in shown.text
 
 
 @pytest.mark.parametrize("verb", ["reject", "comment"])
