@@ -13,7 +13,7 @@ from broadcasts.languages import LONGEST_TAG, Translated
 from broadcasts.quiet import EVERY_DAY, ZONES, QuietHours, Window, next_moment, zone_of
 from outbox.models import Priority
 
-PASSED = timedelta(minutes=5)  # for clients to say that they showed what is in no inbox
+PASSED = timedelta(minutes=5)  # for clients to say that they showed what left, or is in no inbox
 
 
 class Status(models.TextChoices):
@@ -115,9 +115,15 @@ class BroadcastQuerySet(models.QuerySet["Broadcast"]):
             models.Q(expires_at=None) | models.Q(expires_at__gt=at)
         )
 
-    def passing(self, at: datetime) -> "BroadcastQuerySet":
-        """Sent to who is connected, and so lately that clients may still say they showed it."""
-        return self.filter(status=Status.SENT, expires_at__gt=at - PASSED)
+    def lately_shown(self, at: datetime) -> "BroadcastQuerySet":
+        """What clients may say they showed: active, or over so lately that they may not know."""
+        lately = at - PASSED
+        ended = models.Q(status__in=[Status.EXPIRED, Status.CANCELLED], finished_at__gt=lately)
+        return self.filter(
+            models.Q(status=Status.ACTIVE)
+            | models.Q(status=Status.SENT, expires_at__gt=lately)
+            | (ended & models.Q(activated_at__isnull=False))
+        )
 
     def passed(self, at: datetime) -> "BroadcastQuerySet":
         """Sent to who was connected, reaching nobody any more, and not settled yet."""

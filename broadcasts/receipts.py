@@ -97,9 +97,13 @@ def mark_seen(user: AbstractUser, broadcast_ids: Collection[int]) -> int:
     """The client says that they were on screen. How many were; raises `NotInInbox`.
 
     Of what is in no inbox, too: where a proxy holds the stream, or a process was killed, this is
-    the only word that it arrived.
+    the only word that it arrived. And of what has just left it: muted, dismissed in another tab,
+    cancelled or expired after it was looked at.
     """
-    found = _in_inbox(user, broadcast_ids, passing=True)
+    wanted = set(broadcast_ids)
+    theirs = Broadcast.objects.lately_shown(clock.now()).addressed_to(user.pk, channels_of(user))
+    found = list(theirs.filter(pk__in=wanted).values_list("pk", flat=True))
+    _refuse_others(wanted, found)
     _stamp(user_ids=[user.pk], broadcast_ids=found, stage="seen_at")
     return len(found)
 
@@ -211,19 +215,16 @@ def statistics_of(broadcasts: Iterable[Broadcast]) -> dict[int, Statistics]:
     return {b.pk: Statistics(targeted=b.targeted or 0, **counted[b.pk]) for b in broadcasts}
 
 
-def _in_inbox(
-    user: AbstractUser, broadcast_ids: Collection[int], *, passing: bool = False
-) -> list[int]:
+def _in_inbox(user: AbstractUser, broadcast_ids: Collection[int]) -> list[int]:
     wanted = set(broadcast_ids)
     found = list(inbox_of(user).filter(pk__in=wanted).values_list("pk", flat=True))
-    if passing and (rest := wanted - set(found)):
-        shown = Broadcast.objects.passing(clock.now()).filter(pk__in=rest)
-        shown = shown.addressed_to(user.pk, channels_of(user))
-        found += shown.values_list("pk", flat=True)
-    missing = wanted - set(found)
-    if missing:
-        raise NotInInbox(", ".join(map(str, sorted(missing))))
+    _refuse_others(wanted, found)
     return found
+
+
+def _refuse_others(wanted: set[int], found: list[int]) -> None:
+    if missing := wanted.difference(found):
+        raise NotInInbox(", ".join(map(str, sorted(missing))))
 
 
 def _read(user: AbstractUser, broadcast_ids: list[int]) -> int:

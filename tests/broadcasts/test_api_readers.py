@@ -1,17 +1,20 @@
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from broadcasts.api.readers import Cursor
-from broadcasts.models import Broadcast, Receipt
+from broadcasts.models import PASSED, Broadcast, Preference, Receipt
+from broadcasts.receipts import dismiss
 from broadcasts.services import cancel
 from outbox.models import Event, LeaderLease, Priority
 from tests.factories import ActiveFactory, DraftFactory, GroupFactory, ProductFactory, UserFactory
@@ -236,6 +239,36 @@ def test_everything_is_read_at_once(client: Client, reader: User) -> None:
         ActiveFactory.create()
     response = client.post(f"{MESSAGES}/read-all")
     assert response.json() == {"count": 3, "unread": 0}
+
+
+def leave_by_mute(reader: User, broadcast: Broadcast) -> None:
+    Preference.objects.create(user=reader, muted_categories=[broadcast.category])
+
+
+def leave_by_dismissal(reader: User, broadcast: Broadcast) -> None:
+    dismiss(reader, [broadcast.pk])
+
+
+def leave_by_cancellation(reader: User, broadcast: Broadcast) -> None:
+    cancel(broadcast)
+
+
+@pytest.mark.parametrize("leave", [leave_by_mute, leave_by_dismissal, leave_by_cancellation])
+def test_what_left_while_the_word_was_on_its_way_was_seen(
+    client: Client, reader: User, leave: Callable[[User, Broadcast], None]
+) -> None:
+    gone, there = ActiveFactory.create(category="canteen"), ActiveFactory.create()
+    leave(reader, gone)
+    assert ids(inbox(client)) == [there.pk]
+    assert post(client, "ack-visibility", broadcast_ids=[gone.pk, there.pk]).json()["count"] == 2
+    assert Receipt.objects.filter(user=reader, seen_at__isnull=False).count() == 2
+
+
+def test_what_was_over_long_ago_was_not_seen_now(client: Client, reader: User) -> None:
+    broadcast = ActiveFactory.create()
+    cancel(broadcast)
+    Broadcast.objects.update(finished_at=F("finished_at") - PASSED)
+    assert post(client, "ack-visibility", broadcast_id=broadcast.pk).status_code == 404
 
 
 @pytest.mark.parametrize("verb", ["read", "ack-visibility", "dismiss"])
