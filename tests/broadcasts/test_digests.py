@@ -25,6 +25,7 @@ from jobs.leases import Fenced
 from jobs.registry import Outcome
 from outbox.models import Priority
 from tests.conftest import Spawn
+from tests.databases import prefer_indexes
 from tests.factories import ActiveFactory, GroupFactory, ProductFactory, UserFactory
 from tests.processes import Environment
 from tests.servers.smtp import Smtp, receiving
@@ -463,9 +464,7 @@ class TestMany:
         assert Digest.objects.latest("pk").last_error == "poison"
 
     def test_forgetting_reads_no_whole_table(self) -> None:
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SET LOCAL enable_seqscan = off")
+        prefer_indexes(Digest)
         assert "broadcasts_digest_created" in digests.old(clock.now())[:1_000].explain()
 
 

@@ -15,6 +15,7 @@ from outbox.models import DeadLetter, Event, LeaderLease, Priority
 from outbox.relay import Relay
 from outbox.services import build_event, emit
 from outbox.signals import event_parked
+from tests.databases import prefer_indexes
 from tests.outbox.twins import RecordingLog
 from tests.racing import race
 
@@ -409,16 +410,12 @@ def test_a_backlog_costs_a_fixed_number_of_queries_a_batch(
 
 @pytest.fixture
 def indexes_preferred() -> None:
-    """PostgreSQL plans by what it last counted, which may be what another test had left."""
-    if connection.vendor == "postgresql":
-        old = [build_event("link.expired", str(number), {}) for number in range(2_000)]
-        for position, event in enumerate(old, start=1):
-            event.position, event.published_at = position, timezone.now()
-        Event.objects.bulk_create(old)
-        emit_one("new")
-        with connection.cursor() as cursor:
-            cursor.execute("ANALYZE outbox_event")
-            cursor.execute("SET LOCAL enable_seqscan = off")
+    old = [build_event("link.expired", str(number), {}) for number in range(2_000)]
+    for position, event in enumerate(old, start=1):
+        event.position, event.published_at = position, timezone.now()
+    Event.objects.bulk_create(old)
+    emit_one("new")
+    prefer_indexes(Event)
 
 
 @pytest.mark.usefixtures("indexes_preferred")
