@@ -15,7 +15,7 @@ from django.utils import timezone
 from broadcasts.api.readers import Cursor
 from broadcasts.models import PASSED, Broadcast, Preference, Receipt
 from broadcasts.receipts import dismiss
-from broadcasts.services import cancel
+from broadcasts.services import cancel, expire_overdue
 from outbox.models import Event, LeaderLease, Priority
 from tests.factories import ActiveFactory, DraftFactory, GroupFactory, ProductFactory, UserFactory
 
@@ -253,7 +253,15 @@ def leave_by_cancellation(reader: User, broadcast: Broadcast) -> None:
     cancel(broadcast)
 
 
-@pytest.mark.parametrize("leave", [leave_by_mute, leave_by_dismissal, leave_by_cancellation])
+def leave_by_expiry(reader: User, broadcast: Broadcast) -> None:
+    moment = F("activated_at") + timedelta(microseconds=1)  # by one clock, the database's
+    Broadcast.objects.filter(pk=broadcast.pk).update(expires_at=moment)
+    assert expire_overdue() == 1
+
+
+@pytest.mark.parametrize(
+    "leave", [leave_by_mute, leave_by_dismissal, leave_by_cancellation, leave_by_expiry]
+)
 def test_what_left_while_the_word_was_on_its_way_was_seen(
     client: Client, reader: User, leave: Callable[[User, Broadcast], None]
 ) -> None:
