@@ -301,8 +301,8 @@ class DeadLetterAdmin(ReadOnlyAdmin):
             return self._to_list()
         if not confirmed(request):
             return ask(self, request, self._redrive_question(letters))
-        names = {letter.pk: letter for letter in letters}
-        result = redrive_all([DeadLetter.objects.get(pk=pk) for pk in names])
+        names = DeadLetter.objects.in_bulk([letter.pk for letter in letters])
+        result = redrive_all(names.values())
         failed = dict(result.failures)
         for pk, letter in names.items():
             if pk not in failed:

@@ -2,11 +2,17 @@
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from outbox.logs import Consumer, Record
+from django.conf import settings
+
+from jobs import tracing
+from jobs.correlation import correlated, well_formed
+from outbox.leases import STAND_BY, Leader
+from outbox.logs import Consumer, Record, get_log
 from outbox.models import DeadLetter
 
 logger = logging.getLogger(__name__)
@@ -15,6 +21,7 @@ Envelope = dict[str, Any]
 Handler = Callable[[Envelope], None]
 BatchHandler = Callable[[list[Envelope]], None]
 ATTEMPTS = 3
+READ_WAIT = 1.0  # seconds; what is published wakes the reader sooner
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,23 @@ def consumer_group(
         return handle
 
     return register
+
+
+ABOUT = ("type", "id", "correlationid", "traceparent")
+
+
+@contextmanager
+def handling(envelope: Envelope, group: str) -> Iterator[None]:
+    """What is logged and emitted meanwhile belongs to what set off this event.
+
+    Others publish to the log, too: what an envelope lacks, or is no id, does not hurt.
+    """
+    given = {name: str(envelope.get(name) or "") for name in ABOUT}
+    with (
+        correlated(well_formed(given["correlationid"]), given["id"]),
+        tracing.span(f"{group} {given['type']}", "consumer", given["traceparent"]),
+    ):
+        yield
 
 
 def handler_of(group: str) -> Handler:
@@ -78,6 +102,11 @@ def _handled_together(group: Group, records: list[Record]) -> bool:
 
 
 def _handle(group: Group, record: Record) -> None:
+    with handling(record.value, group.name):
+        _attempt(group, record)
+
+
+def _attempt(group: Group, record: Record) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return group.handle(record.value)
@@ -100,3 +129,39 @@ def _handle(group: Group, record: Record) -> None:
         },
     )
     return None
+
+
+class GroupReader:
+    """The worker of a group. One process leads; the others stand by."""
+
+    wakes_on = "log"
+    group: str
+
+    def __init__(self) -> None:
+        self.leader = Leader(self.group)
+        self.consumer: Consumer | None = None
+
+    def step(self) -> float:
+        led = self.leader.token
+        if not self.leader.leads():
+            self._close()
+            return STAND_BY
+        if self.leader.token != led:  # somebody else may have read on meanwhile
+            self._close()
+        group = groups[self.group]
+        self.consumer = self.consumer or get_log().consumer(group.topics, group=group.name)
+        try:
+            consume(group, self.consumer, wait=min(READ_WAIT, settings.OUTBOX_LEASE_SECONDS / 3))
+        except Exception:
+            self._close()
+            raise
+        return 0.0
+
+    def stop(self) -> None:
+        self._close()
+        self.leader.resign()
+
+    def _close(self) -> None:
+        if self.consumer:
+            self.consumer.close()
+        self.consumer = None

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from django.db import transaction
 from django.db.models import F
 
+from jobs.acting import acting_as, did
 from jobs.wake import notify
-from outbox.consumers import groups, handler_of
+from outbox.consumers import groups, handler_of, handling
 from outbox.models import DeadLetter, Event
 from outbox.signals import event_redriven
 
@@ -54,24 +55,35 @@ def redrive_all(letters: Iterable[DeadLetter]) -> RedriveResult:
 
 
 @transaction.atomic
-def purge(letter: DeadLetter) -> None:
-    """Forget the event for good; what waited behind it in its key flows again."""
-    if letter.source == DeadLetter.RELAY:
-        Event.objects.parked().filter(event_id=letter.event_id).delete()
-    letter.delete()
+def purge(letter: DeadLetter) -> bool:
+    """Forget the event for good; what waited behind it in its key flows again.
+
+    False when somebody else was first.
+    """
+    whole = DeadLetter.objects.filter(pk=letter.pk).first()  # a list has none of what is heavy
+    if not (whole and _is_taken(whole)):
+        return False
+    if whole.source == DeadLetter.RELAY:
+        Event.objects.parked().filter(event_id=whole.event_id).delete()
+    did("deadletter.purged", whole, type=whole.payload.get("type"), event=whole.event_id)
     notify("outbox")
+    return True
 
 
 def purge_all(letters: Iterable[DeadLetter]) -> int:
-    letters = list(letters)
-    for letter in letters:
-        purge(letter)
-    return len(letters)
+    return sum(purge(letter) for letter in list(letters))
+
+
+def _is_taken(letter: DeadLetter) -> bool:
+    """Deleted by this transaction, and by no other."""
+    deleted, _rows = DeadLetter.objects.filter(pk=letter.pk).delete()
+    return bool(deleted)
 
 
 def _handle_again(letter: DeadLetter) -> None:
     try:
-        handler_of(letter.source)(letter.payload)
+        with handling(letter.payload, letter.source), acting_as(None):  # no person's doing
+            handler_of(letter.source)(letter.payload)
     except Exception as error:
         DeadLetter.objects.filter(pk=letter.pk).update(
             attempts=F("attempts") + 1,
@@ -79,7 +91,10 @@ def _handle_again(letter: DeadLetter) -> None:
             traceback="".join(traceback.format_exception(error)),
         )
         raise
-    letter.delete()
+    with transaction.atomic():
+        if _is_taken(letter):
+            what = letter.payload.get("type")
+            did("deadletter.redriven", letter, type=what, event=letter.event_id)
 
 
 @transaction.atomic
@@ -88,6 +103,7 @@ def _requeue(letter: DeadLetter) -> None:
     event = events.first()
     if not event or not events.update(parked_at=None, attempts=0, next_attempt_at=None, error=""):
         raise NotRedrivable("the event is no longer in the outbox; purge this dead letter")
+    did("deadletter.redriven", letter, type=event.type, event=letter.event_id)
     letter.delete()
     event_redriven.send(Event, event=event)
     notify("outbox")

@@ -26,6 +26,7 @@ from confluent_kafka import (
 from confluent_kafka import (
     Consumer as Client,
 )
+from confluent_kafka.admin import AdminClient
 from django.conf import settings
 
 from outbox.kafka_topics import (
@@ -34,6 +35,7 @@ from outbox.kafka_topics import (
     configuration,
     create_topics,
     most_bytes,
+    reaching,
     topic_name,
 )
 from outbox.logs import (
@@ -73,6 +75,7 @@ class KafkaLog(DatabaseLog):
 
     def __init__(self) -> None:
         self.producer: Producer | None = None
+        self.admin: AdminClient | None = None
         self.topics: set[str] = set()
         self.answers: dict[Name, Exception | None] = {}
         """What became of the events of a batch that is not through: their fault, or nothing."""
@@ -84,6 +87,12 @@ class KafkaLog(DatabaseLog):
             known = self.producer.list_topics(timeout=min(TIMEOUT, lease_part())).topics
             prefix = settings.KAFKA_TOPIC_PREFIX
             self.topics |= {name.removeprefix(prefix) for name in known if name.startswith(prefix)}
+
+    def ping(self, timeout: float) -> None:
+        """By a client of its own, kept open: whoever publishes may be waiting."""
+        with reaching():
+            self.admin = self.admin or AdminClient(configuration())
+            self.admin.list_topics(timeout=timeout)
 
     def recorded(self) -> EventQuerySet:
         """Also what is in Kafka but not yet marked: streams may have shown it already."""
@@ -204,6 +213,7 @@ class KafkaLog(DatabaseLog):
                 self.answers[name] = None
 
         value = encode(event.envelope())
+        trace = {"traceparent": event.traceparent} if event.traceparent else {}
         channels = encode(event.channels)
         try:
             producer.produce(
@@ -215,6 +225,7 @@ class KafkaLog(DatabaseLog):
                 headers={
                     "content-type": "application/cloudevents+json; charset=UTF-8",
                     "channels": channels,
+                    **trace,
                 },
             )
         except KafkaException as error:

@@ -59,8 +59,15 @@ def topic_name(topic: str) -> str:
 @contextmanager
 def cluster() -> Iterator[AdminClient]:
     """What goes wrong within is `LogUnavailable`."""
-    try:
+    with reaching():
         yield AdminClient(configuration())
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """What goes wrong within is `LogUnavailable`."""
+    try:
+        yield
     except (KafkaException, TimeoutError) as error:
         raise LogUnavailable(str(error) or "no answer in time") from error
 

@@ -68,6 +68,9 @@ class EventLog(ABC):
     def connect(self) -> None:  # noqa: B027
         """Called when a relay takes the lead: the first event should not wait for it."""
 
+    def ping(self, timeout: float) -> None:  # noqa: B027
+        """Raise `LogUnavailable` unless it answers within so many seconds; a table does."""
+
     @abstractmethod
     def publish(self, events: Sequence[Event]) -> dict[int, Exception]:
         """Append `events` in their order; what failed, by `Event.id`.
@@ -151,12 +154,15 @@ class DatabaseLog(EventLog):
         """What readers may have seen: with it they replay what they missed."""
         return Event.objects.published()
 
+    def kept(self, topic: str) -> EventQuerySet:
+        return self.recorded().filter(topic=topic)
+
     def head(self) -> int:
         found = LeaderLease.objects.filter(name="relay").values_list("position", flat=True).first()
         return found or 0
 
     def replay(self, topic: str, after: int, limit: int) -> list[Record] | None:
-        events = self.recorded().filter(topic=topic, position__gt=after)
+        events = self.kept(topic).filter(position__gt=after)
         records = [record_of(event) for event in events.order_by("position")[:limit]]
         # Looked at after the read: what retention deletes from here on is in `records` already.
         oldest = self.recorded().aggregate(oldest=Min("position"))["oldest"]
@@ -165,7 +171,7 @@ class DatabaseLog(EventLog):
 
     def tail(self, topic: str, limit: int) -> tuple[list[Record], int]:
         head = self.head()
-        events = self.recorded().filter(topic=topic, position__lte=head)
+        events = self.kept(topic).filter(position__lte=head)
         records = [record_of(event) for event in events.order_by("-position")[:limit]][::-1]
         if len(records) == limit:
             return records, records[0].position - 1

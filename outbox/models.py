@@ -7,6 +7,8 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from jobs import correlation, tracing
+
 
 class Priority(models.IntegerChoices):
     LOW = 10, _("Low")
@@ -83,6 +85,22 @@ class Event(models.Model):
     next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
     parked_at = models.DateTimeField(_("parked"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
+    correlation_id = models.CharField(
+        _("correlation id"),
+        max_length=correlation.LENGTH,
+        default=correlation.inherited_id,
+        blank=True,
+        editable=False,
+    )
+    """Of the request, the run or the event that set it off."""
+    traceparent = models.CharField(
+        _("trace"),
+        max_length=tracing.LENGTH,
+        default=tracing.traceparent,
+        blank=True,
+        editable=False,
+    )
+    """W3C: the span in which it was written; empty without tracing."""
 
     objects = EventQuerySet.as_manager()
 
@@ -131,10 +149,15 @@ class Event(models.Model):
     def envelope(self) -> dict[str, Any]:
         """CloudEvents 1.0 in its JSON format; the extension `sequence` is the position.
 
-        The extension `part` stands in those that say again, to others, what the first one said.
+        The extension `part` stands in those that say again, to others, what the first one said;
+        `correlationid` and `traceparent` in those of which they are known.
         """
-        part = {"part": str(self.part)} if self.part else {}
-        return part | {
+        extensions = {
+            "part": str(self.part) if self.part else "",
+            "correlationid": self.correlation_id,
+            "traceparent": self.traceparent,
+        }
+        return {name: value for name, value in extensions.items() if value} | {
             "specversion": "1.0",
             "id": str(self.event_id),
             "source": settings.EVENT_SOURCE,

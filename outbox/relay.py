@@ -7,6 +7,7 @@ mark: the same events go out again with the same positions, and readers drop wha
 
 import json
 import logging
+import time
 import traceback
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,7 +16,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
-from jobs import clock
+from jobs import clock, tracing
+from jobs.correlation import correlated
 from jobs.wake import notify
 from outbox.leases import RELAY, STAND_BY, Fenced, Leader
 from outbox.logs import EventLog, LogUnavailable, TopicUnavailable, get_log
@@ -81,18 +83,22 @@ class Relay(Leader):
         if self.log.transactional:
             with transaction.atomic():
                 batch, handled = self._take()
-                self._mark(batch, self.log.publish(batch))
+                began = time.time_ns()
+                failures = self.log.publish(batch)
+                self._mark(batch, failures)
         else:
             try:
                 with transaction.atomic():
                     batch, handled = self._take()
             finally:  # even when it failed: the commit may have come through, and its answer not
                 self.settled = False
+            began = time.time_ns()
             failures = self._deliver(batch)
             with transaction.atomic():
                 self._fence()
                 self._mark(batch, failures)
         self.settled = True
+        _trace(batch, failures, began)
         return handled
 
     def _deliver(self, events: Sequence[Event]) -> dict[int, Exception]:
@@ -186,6 +192,22 @@ class Relay(Leader):
                 _failed(event, failures[event.pk])
 
 
+def _trace(events: Sequence[Event], failures: dict[int, Exception], began: int) -> None:
+    if settings.TRACING:
+        for event in events:
+            tracing.record(
+                f"publish {event.type}",
+                "producer",
+                event.traceparent,
+                began,
+                messaging__destination__name=event.topic,
+                messaging__message__id=str(event.event_id),
+                correlation_id=event.correlation_id,
+                position=event.position,
+                error=str(failures.get(event.pk, "")),
+            )
+
+
 def _write_positions(events: Sequence[Event], first: int) -> None:
     """One statement; `bulk_update` builds a CASE of as many branches, at ten times the cost."""
     with connection.cursor() as cursor:
@@ -200,6 +222,11 @@ def _give_back(event: Event) -> None:
 
 def _failed(event: Event, error: Exception, *, final: bool = False) -> None:
     """Try again later, twice as late each time; park what has had all its attempts."""
+    with correlated(event.correlation_id, event.event_id):
+        _put_off(event, error, final=final)
+
+
+def _put_off(event: Event, error: Exception, *, final: bool) -> None:
     waits = isinstance(error, TopicUnavailable)  # no attempts end it: no event is at fault
     event.attempts = min(event.attempts + 1, TOPIC_ATTEMPTS) if waits else event.attempts + 1
     event.error = str(error)

@@ -165,3 +165,9 @@ def test_a_handler_that_breaks_its_transaction_does_not_break_the_group(
     publish("a")
     consume(Group("mail", ["link"], broken))
     assert DeadLetter.objects.get().source == "mail"
+
+
+@pytest.mark.parametrize("foreign", [{}, {"correlationid": "x" * 1_000}, {"correlationid": ["a"]}])
+def test_what_others_publish_needs_none_of_our_attributes(foreign: Envelope) -> None:
+    with consumers.handling(foreign, "mail"), transaction.atomic():
+        assert len(emit("link.expired", "a", {}).correlation_id) == 32

@@ -5,7 +5,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from confluent_kafka import Consumer
@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from outbox.models import Event
-from outbox.services import emit
+from outbox.services import build_event, emit, emit_all
 from tests.servers import CHECKOUT, Kafka, KafkaConnect
 from tests.test_servers import ask
 from tests.waiting import wait_until
@@ -24,7 +24,14 @@ pytestmark = [
     pytest.mark.skipif(connection.vendor != "postgresql", reason="it reads PostgreSQL's log"),
 ]
 
-Message = tuple[str, str, dict[str, Any]]  # topic, key, value
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Message(NamedTuple):
+    topic: str
+    key: str
+    value: dict[str, Any]
+    headers: dict[str, bytes | None]
 
 
 def connector(name: str) -> dict[str, str]:
@@ -92,7 +99,8 @@ def read(kafka: Kafka, prefix: str, count: int) -> list[Message]:
         key, value = message.key(), message.value()
         assert key
         assert value
-        found.append((str(message.topic()), key.decode(), json.loads(value)))
+        headers: Any = dict(message.headers() or [])
+        found.append(Message(str(message.topic()), key.decode(), json.loads(value), headers))
         return True
 
     try:
@@ -131,11 +139,11 @@ def test_what_was_committed_comes_in_commit_order(kafka: Kafka, debezium: str) -
     Event.objects.update(published_at=datetime(2030, 1, 1).astimezone())  # what the relay does
     messages = read(kafka, debezium, 6)
     seen = {
-        key: list(dict.fromkeys(v["data"]["n"] for _, k, v in messages if k == key))
-        for _, key, _ in messages
+        key: list(dict.fromkeys(m.value["data"]["n"] for m in messages if m.key == key))
+        for key in {message.key for message in messages}
     }
     assert seen == {"link-1": [1, 3, 2, 5], "link-2": [4], "broadcast-1": [7]}
-    assert {topic for topic, _, _ in messages} == {f"{debezium}.link", f"{debezium}.broadcasts"}
+    assert {message.topic for message in messages} == {f"{debezium}.link", f"{debezium}.broadcasts"}
 
 
 def test_the_envelope_is_ours_except_for_what_only_the_relay_knows(
@@ -148,15 +156,24 @@ def test_the_envelope_is_ours_except_for_what_only_the_relay_knows(
         "number": 1.5,
         "large": 2**53 + 1,
     }
+    event = build_event("link.clicked", "link-1", data)
+    event.traceparent = TRACEPARENT
     with transaction.atomic():
-        event = emit("link.clicked", "link-1", data)
+        emit_all([event])
     event.refresh_from_db()
-    ((_, key, value), *_) = read(kafka, debezium, 1)
+    _, key, value, headers = read(kafka, debezium, 1)[0]
     ours = event.envelope()
     assert key == ours["subject"]
     assert ours.pop("sequence") == "None"  # it has no position
     assert datetime.fromisoformat(value.pop("time")) == datetime.fromisoformat(ours.pop("time"))
     assert value == ours
+    assert headers["traceparent"] == TRACEPARENT.encode()
+
+
+def test_what_is_not_known_is_an_empty_text(kafka: Kafka, debezium: str) -> None:
+    with transaction.atomic():
+        emit("link.clicked", "link-1", {})
+    assert read(kafka, debezium, 1)[0].value["traceparent"] == ""
 
 
 def test_data_that_the_router_changes(kafka: Kafka, debezium: str) -> None:
@@ -164,6 +181,6 @@ def test_data_that_the_router_changes(kafka: Kafka, debezium: str) -> None:
     with transaction.atomic():
         emit("link.clicked", "link-1", {"empty": [], "rest": 1})
         emit("link.clicked", "link-1", {"mixed": [1, "two"]})
-    empty, mixed = (value["data"] for _, _, value in read(kafka, debezium, 2)[:2])
+    empty, mixed = (message.value["data"] for message in read(kafka, debezium, 2)[:2])
     assert empty == {"rest": 1}
     assert mixed == '{"mixed": [1, "two"]}'

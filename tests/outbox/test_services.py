@@ -1,10 +1,12 @@
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.transaction import TransactionManagementError
 
+from jobs.correlation import correlated
 from outbox.models import Event, Priority
 from outbox.services import build_event, emit, emit_all
 
@@ -29,10 +31,12 @@ def test_an_event_goes_back_with_the_transaction_of_its_fact() -> None:
 
 @pytest.mark.django_db
 def test_the_envelope_is_a_cloud_event() -> None:
-    event = emit("blog.post.published", "post-1", {"title": "Straße"})
+    with correlated("asked"):
+        event = emit("blog.post.published", "post-1", {"title": "Straße"})
     event.refresh_from_db()
     event.position = 7
     assert event.envelope() == {
+        "correlationid": "asked",
         "specversion": "1.0",
         "id": str(event.event_id),
         "source": "/broadcast",
@@ -99,3 +103,28 @@ def test_many_events_cost_a_statement_a_hundred(django_assert_max_num_queries: A
     events = [build_event("link.expired", f"key-{n}", {}) for n in range(1_000)]
     with django_assert_max_num_queries(20):  # SQLite takes 76 rows a statement
         emit_all(events)
+
+
+@pytest.mark.django_db
+def test_what_nobody_asked_for_begins_something_of_its_own() -> None:
+    one, other = (emit("blog.post.published", "post-1", {}) for _ in range(2))
+    assert one.envelope()["correlationid"] != other.envelope()["correlationid"]
+
+
+@pytest.mark.django_db
+def test_an_event_from_before_there_were_ids_has_none() -> None:
+    event = emit("blog.post.published", "post-1", {})
+    Event.objects.update(correlation_id="")
+    event.refresh_from_db()
+    assert {"correlationid", "traceparent"}.isdisjoint(event.envelope())
+
+
+@pytest.mark.django_db
+def test_a_process_of_before_there_were_ids_can_write_beside_those_that_know_them() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO outbox_event (event_id, type, topic, partition, key, data, channels, part,"
+            " priority, attempts, error) VALUES (%s, 'x', 'x', 0, 'x', '{}', '[]', 0, 20, 0, '')",
+            [uuid4().hex],
+        )
+    assert "correlationid" not in Event.objects.get().envelope()
