@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlencode
 
+from django.conf import settings
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import Promise
@@ -16,6 +17,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from jobs.console import JobState, WorkerState, all_workers, overview
 from jobs.models import RunStatus
 from jobs.pages import digits, span, to_the_second
+from jobs.registry import periodic_jobs
 
 STATES: dict[str, tuple[Promise, str]] = {
     "running": (gettext_lazy("Running"), "info"),
@@ -67,6 +69,9 @@ class Row:
         if job.state == "overdue" and job.overdue:
             return _("by %(span)s") % {"span": distance(job.overdue)}
         if job.state == "disabled":
+            needs = periodic_jobs[job.name].needs
+            if needs and not getattr(settings, needs):
+                return _("until %(variable)s is set") % {"variable": needs}
             return _("by %(variable)s") % {"variable": f"{job.name}_ENABLED"}
         return ""
 

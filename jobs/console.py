@@ -62,6 +62,12 @@ def overview() -> list[JobState]:
     return [_state(job, rows[name]) for name, job in sorted(periodic_jobs.items()) if name in rows]
 
 
+def overdue_jobs() -> list[str]:
+    """The names of those that are late by more than twice their interval; one query."""
+    rows = Job.objects.filter(name__in=periodic_jobs).annotate(now=Now())
+    return sorted(row.name for row in rows if overdue_by(periodic_jobs[row.name], row, row.now))
+
+
 def state_of(name: str) -> JobState | None:
     """One declared job; None when no code declares it."""
     row = Job.objects.annotate(now=Now()).filter(name=name).first()

@@ -19,6 +19,9 @@ from django.utils.translation import gettext as _
 from django_q.tasks import async_task
 from psycopg.errors import LockNotAvailable
 
+from jobs import tracing
+from jobs.acting import JOB, Actor, acting_as, did
+from jobs.correlation import correlated, correlation_id, inherited_id
 from jobs.leases import Lease, held
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import Misfire, Outcome, PeriodicJob, periodic_jobs
@@ -34,11 +37,15 @@ def node() -> str:
     return f"{settings.NODE_NAME}:{os.getpid()}"
 
 
-def tick(name: str) -> str:
-    """What django-q2 calls: run the job if a slot of it is due. Says what became of it."""
+def tick(name: str, asked_by: str = "") -> str:
+    """What django-q2 calls: run the job if a slot of it is due. Says what became of it.
+
+    `asked_by` is the correlation id of who queued it.
+    """
     if name not in periodic_jobs:
         return f"{name} is no job of this version"
-    run = run_due(periodic_jobs[name])
+    with correlated(asked_by):
+        run = run_due(periodic_jobs[name])
     return f"{run.status}, {run.items} items" if run else "nothing due"
 
 
@@ -68,7 +75,7 @@ def claim(job: PeriodicJob) -> Lease | None:
         row.token += 1
         row.holder, row.since, row.until = node(), now, now + job.at_most
         row.save(update_fields=["token", "holder", "since", "until", "last_slot", "requested_at"])
-        Run.objects.create(
+        run = Run.objects.create(
             job=row,
             slot=slot,
             status=RunStatus.RUNNING,
@@ -76,17 +83,22 @@ def claim(job: PeriodicJob) -> Lease | None:
             token=row.token,
             started_at=now,
         )
-    return Lease(job.name, row.token, slot, job.at_most)
+    return Lease(job.name, row.token, slot, job.at_most, run.pk)
 
 
 def execute(job: PeriodicJob, lease: Lease) -> Run:
     """Run the function under its lease; whatever it raises is recorded.
 
     Ctrl-C and the time limit of qcluster give the lease back, are recorded too, and go on to
-    whoever called.
+    whoever called. It has a correlation id of its own, unless somebody asked for it.
     """
+    with correlated(inherited_id()), tracing.span(f"job {job.name}"):
+        return _execute(job, lease)
+
+
+def _execute(job: PeriodicJob, lease: Lease) -> Run:
     try:
-        with held(lease):
+        with held(lease), acting_as(Actor(JOB, name=job.name, via=f"run {lease.run}")):
             lease.lost.wait(random.uniform(0, job.jitter.total_seconds()))  # noqa: S311 (no secret)
             done = job.run()
     except (KeyboardInterrupt, SystemExit) as ended:
@@ -141,7 +153,8 @@ def _steering(name: str) -> Iterator[None]:
 def request_run(name: str) -> None:
     """Make a slot due, also of a paused job, for whoever looks first. Raises `JobBusy`."""
     with _steering(name):
-        Job.objects.filter(name=name).update(requested_at=Now())
+        if Job.objects.filter(name=name).update(requested_at=Now()):
+            did("job.run", Job(name=name))
 
 
 def withdraw_request(name: str) -> None:
@@ -162,19 +175,22 @@ def run_now(name: str) -> None:
         # After the commit, for a queue outside of the database; should that fail, the next tick,
         # at most a minute away, does it.
         transaction.on_commit(
-            partial(async_task, TICK, name, q_options={"group": name}), robust=True
+            partial(async_task, TICK, name, correlation_id(), q_options={"group": name}),
+            robust=True,
         )
 
 
 def pause(name: str) -> None:
     """No new runs until `resume`; a run that is under way ends."""
     with _steering(name):
-        Job.objects.filter(name=name, paused_at=None).update(paused_at=Now())
+        if Job.objects.filter(name=name, paused_at=None).update(paused_at=Now()):
+            did("job.paused", Job(name=name))
 
 
 def resume(name: str) -> None:
     with _steering(name):
-        Job.objects.filter(name=name).update(paused_at=None)
+        if Job.objects.filter(name=name, paused_at__isnull=False).update(paused_at=None):
+            did("job.resumed", Job(name=name))
 
 
 def release(name: str) -> None:
@@ -182,6 +198,7 @@ def release(name: str) -> None:
     with _steering(name):
         row = Job.objects.select_for_update().annotate(now=Now()).get(name=name)
         _give_up_on(row, row.now, "its lease was released by an operator")
+        did("job.released", row, holder=row.holder)
         row.token += 1
         row.holder, row.since, row.until = "", None, None
         row.save(update_fields=["token", "holder", "since", "until"])

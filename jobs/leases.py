@@ -35,6 +35,8 @@ class Lease:
     token: int
     slot: datetime
     length: timedelta
+    run: int
+    """Its key, as the history has it."""
     lost: threading.Event = field(default_factory=threading.Event)
     done: int = 0
     expected: int = 0

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
+from django.contrib import messages
 from django.contrib.admin import ModelAdmin as DjangoModelAdmin
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
@@ -17,9 +18,12 @@ from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 Text = str | Promise
+REFUSALS = 10  # that are told of an action
 REPOSTED = ("action", "select_across", "index", "_selected_action")
 
 
@@ -80,6 +84,25 @@ def ask(
 
 def confirmed(request: HttpRequest) -> bool:
     return request.method == "POST" and "confirmed" in request.POST
+
+
+def tell_refused(request: HttpRequest, refused: Sequence[str]) -> None:
+    """The first of them, and how many more: of an action on all rows there may be thousands."""
+    for sentence in refused[:REFUSALS]:
+        messages.warning(request, sentence)
+    if (more := len(refused) - REFUSALS) > 0:
+        text = ngettext("%(count)s more was refused.", "%(count)s more were refused.", more)
+        messages.warning(request, text % {"count": digits(more)})
+
+
+def named(field: str, label: Text) -> Any:
+    """A person by name alone: Django leads to their page, whoever may open it or not."""
+
+    @display(description=label)
+    def name(self: Any, row: Model) -> str:
+        return str(getattr(row, field) or "–")
+
+    return name
 
 
 def some_of(rows: "QuerySet[Any] | Sequence[Any]", limit: int = 10) -> str:

@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol, TypeVar
 
+from django.conf import settings
+
 from jobs.intervals import Every, Interval, parse_duration, parse_interval
 
 MINUTE = timedelta(minutes=1)
@@ -54,6 +56,7 @@ class PeriodicJob:
     jitter: timedelta
     backlog: Count | None = None
     enabled: bool = True
+    needs: str = ""
     interval: Interval = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,13 +106,14 @@ def periodic(
     misfire: Misfire = Misfire.COALESCE,
     jitter: str = "0s",
     backlog: Count | None = None,
+    needs: str = "",
 ) -> Callable[[R], R]:
     """Declare a job beside its function, which returns how many items it handled.
 
     `every` is a duration or a cron expression; `<NAME>_INTERVAL` and `<NAME>_ENABLED` override.
     The lease keeps a second run away for `at_least`, and is another node's after `at_most` when
     its holder has died; a living one renews it. `jitter` delays each run by up to so much.
-    `backlog` counts what waits for the job.
+    `backlog` counts what waits for the job. `needs` is the setting without which it is off.
     """
 
     def register(run: R) -> R:
@@ -122,6 +126,8 @@ def periodic(
             misfire=misfire,
             jitter=parse_duration(jitter),
             backlog=backlog,
+            enabled=not needs or bool(getattr(settings, needs)),
+            needs=needs,
         )
         return run
 
@@ -136,8 +142,9 @@ def override(name: str, *, every: str | None = None, enabled: bool | None = None
         every=job.every if every is None else every,
         enabled=job.enabled if enabled is None else enabled,
     )
-    if isinstance(changed.interval, Every):  # what is asked for more often may run more often
-        changed = replace(changed, at_least=min(job.at_least, changed.interval.length * 0.9))
+    if isinstance(changed.interval, Every) and changed.interval.length <= job.at_least:
+        # what is asked for more often may run more often
+        changed = replace(changed, at_least=changed.interval.length * 0.9)
     periodic_jobs[name] = changed
 
 

@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django_q.models import Schedule
 
+from jobs.acting import acting_as
 from jobs.models import Job
 from jobs.registry import periodic_jobs
 
@@ -16,6 +17,7 @@ logger = logging.getLogger(__name__)
 TICK = "jobs.execution.tick"
 
 
+@acting_as(None)  # whoever runs a command or migrates
 def synchronise(**_: Any) -> None:
     """A row and, for what is not too fast for it, a schedule for each job.
 

@@ -10,9 +10,11 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from pytest_django import Settings
 
 from jobs import execution
-from jobs.board import distance, sparkline
+from jobs.board import Row, distance, sparkline
+from jobs.console import state_of
 from jobs.models import Job, Run, RunStatus
 from jobs.registry import periodic, periodic_jobs
 from tests.factories import operator
@@ -265,3 +267,11 @@ def test_a_distance_is_told_in_whole_units(seconds: float, text: str) -> None:
 def test_a_sparkline_needs_two_points() -> None:
     assert sparkline([1.0]) == ""
     assert 'points="2.0,22.0 94.0,2.0"' in sparkline([0.0, 3.0])
+
+
+def test_a_job_that_waits_for_its_setting_names_it(settings: Settings) -> None:
+    settings.DEBEZIUM_URL = ""
+    Job.objects.get_or_create(name="DEBEZIUM_HEALTH_CHECK")
+    state = state_of("DEBEZIUM_HEALTH_CHECK")
+    assert state
+    assert Row(state, timezone.now()).detail == "until DEBEZIUM_URL is set"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 from django_q.models import Schedule
@@ -26,6 +27,7 @@ from jobs import clock
 from jobs.execution import pause, resume
 from jobs.models import Job, Run, RunStatus
 from jobs.schedules import TICK
+from operations.audit.models import AuditEntry
 from outbox.models import Event
 from tests.cluster.settings import Q_CLUSTER
 from tests.conftest import Spawn
@@ -441,6 +443,17 @@ def fork_and_tell(process):
 ForkProcess._Popen = staticmethod(fork_and_tell)
 call_command("qcluster")
 """
+
+
+def test_what_qcluster_runs_is_not_the_doing_of_who_started_it(cluster: Cluster) -> None:
+    with database_of(cluster.env):
+        async_task("django.contrib.auth.models.Group.objects.create", name="readers")
+    cluster.spawn(
+        ["qcluster", "--run-once"], cluster.env | {"SECRET_KEY": settings.SECRET_KEY}
+    ).wait()
+    with database_of(cluster.env):
+        assert Group.objects.filter(name="readers").exists()
+        assert not AuditEntry.objects.filter(subject="readers").exists()
 
 
 def test_a_qcluster_that_is_told_to_stop_while_it_starts_stops(

@@ -19,7 +19,7 @@ from jobs import leases
 from jobs.execution import release, run_due
 from jobs.models import Job, Run, RunStatus
 from jobs.progress import advance, expect, track
-from jobs.registry import PeriodicJob, periodic, periodic_jobs
+from jobs.registry import Outcome, PeriodicJob, periodic, periodic_jobs
 from tests.conftest import Spawn
 from tests.live import database_of
 from tests.processes import Environment
@@ -37,7 +37,7 @@ def handler_of_sigterm() -> Any:
     signal.signal(signal.SIGTERM, before)
 
 
-def declare(run: Callable[[], int]) -> PeriodicJob:
+def declare(run: Callable[[], int | Outcome]) -> PeriodicJob:
     run.__doc__ = "A job of a test."
     periodic(NAME, every="1h")(run)
     Job.objects.create(name=NAME)
@@ -108,6 +108,13 @@ def test_the_command_says_what_was_done_and_draws_no_bar_into_a_file(
     declare(lambda: sum(track([1, 2])))
     assert re.match(rf"{NAME}: 3 items in \d:\d\d:\d\d", run_job())
     assert capsys.readouterr().err == ""
+
+
+def test_the_command_says_what_a_run_said_of_itself() -> None:
+    declare(lambda: Outcome(items=2, failed=1, note="No credentials: set them."))
+    said = run_job()
+    assert said.startswith(f"{NAME}: 2 items, 1 failed in ")
+    assert said.endswith("\nNo credentials: set them.\n")
 
 
 def all_of(terminal: int) -> str:

@@ -10,6 +10,7 @@ from django_q import cluster
 from django_q.management.commands.qcluster import Command as QClusterCommand
 from django_q.scheduler import scheduler
 
+from jobs.acting import acting_as
 from jobs.schedules import set_aside_broken, synchronise
 
 logger = logging.getLogger(__name__)
@@ -75,9 +76,10 @@ class Command(QClusterCommand):  # type: ignore[misc]
         connection.settings_dict |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
         cluster.scheduler = careful_scheduler
         cluster.Sentinel = CarefulSentinel
-        self.stdout.write("Running the periodic jobs; their runs are in the admin under Jobs.")
+        logger.info("Running the periodic jobs; their runs are in the admin under Jobs.")
         running = CarefulCluster()
         running.told_to_stop = options["run_once"]
-        running.run()
+        with acting_as(None):  # what it forks does nothing for whoever started it
+            running.run()
         if not running.told_to_stop:
             raise CommandError("qcluster ended by itself: it is to be started again.")

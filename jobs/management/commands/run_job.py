@@ -57,7 +57,10 @@ class Command(BaseCommand):
         if run.status != RunStatus.SUCCEEDED:
             status = run.get_status_display().lower()
             raise CommandError(f"{name} {status}: {run.error or run.reason}\n{run.traceback}")
-        self.stdout.write(f"{name}: {run.items} items in {run.duration}")
+        failed = f", {run.failed_items} failed" if run.failed_items else ""
+        self.stdout.write(f"{name}: {run.items} items{failed} in {run.duration}")
+        if run.reason:  # why nothing was done, or what went wrong with some
+            self.stdout.write(run.reason)
 
 
 def show(bar: "tqdm[Any]", done: int, expected: int) -> None:
