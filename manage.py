@@ -6,6 +6,9 @@ import sys
 
 from django.core.management import execute_from_command_line
 
+from jobs.acting import acting_as, at_the_terminal
+
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "broadcast_project.settings")
-    execute_from_command_line(sys.argv)
+    with acting_as(at_the_terminal(" ".join(sys.argv[1:2]))):
+        execute_from_command_line(sys.argv)

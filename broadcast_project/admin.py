@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
-from django_q.admin import FailAdmin, QueueAdmin, ScheduleAdmin
+from django_q.admin import FailAdmin, QueueAdmin, ScheduleAdmin, resubmit_task
 from django_q.models import Failure, OrmQ, Schedule, Success
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
@@ -61,6 +61,12 @@ class JobScheduleAdmin(ScheduleAdmin, ModelAdmin):
 @admin.register(Failure)
 class JobFailureAdmin(FailAdmin, ModelAdmin):
     show_full_result_count = False
+    actions = ("resubmit_selected",)
+
+    @admin.action(description=_("Resubmit selected"), permissions=["change"])
+    def resubmit_selected(self, request: HttpRequest, queryset: QuerySet[Failure]) -> None:
+        """Django-q2 would let whoever may look."""
+        resubmit_task(self, request, queryset)
 
 
 @admin.register(OrmQ)

@@ -1,5 +1,6 @@
-"""What `check --deploy` says about the environment, beyond what Django says."""
+"""What `check --deploy` says about the environment, beyond what Django says; some at any start."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
@@ -7,6 +8,19 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.db import connection
 
 LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost", "testserver"}
+
+
+@register()
+def check_tracing(**_: Any) -> list[CheckMessage]:
+    if not settings.TRACING or find_spec("opentelemetry"):
+        return []
+    return [
+        Error(
+            "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry's SDK is not installed.",
+            hint="Install what `tracing` lists in pyproject.toml, or leave the variable empty.",
+            id="broadcast.E002",
+        )
+    ]
 
 
 @register(deploy=True)

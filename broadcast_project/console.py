@@ -16,9 +16,11 @@ from django_q.models import Schedule
 from broadcasts import approval_rules
 from broadcasts.admin.broadcasts import STATUS_LABELS
 from broadcasts.admin.page import percent
+from broadcasts.admin.rules import awaiting_approval as rules_awaiting_approval
 from broadcasts.models import Approval, Broadcast, Series, Status
 from broadcasts.receipts import statistics_of
 from connections.models import Connection
+from domains.blog.models import Comment
 from jobs.models import Run, RunStatus
 from jobs.pages import digits
 from operations.models import Alert
@@ -34,6 +36,7 @@ SIDEBAR = [
         [
             ("broadcasts.broadcast", _("Broadcasts"), "campaign"),
             ("broadcasts.series", _("Series"), "event_repeat"),
+            ("broadcasts.rule", _("Rules"), "bolt"),
             ("broadcasts.template", _("Templates"), "article"),
             ("broadcasts.receipt", _("Receipts"), "mark_email_read"),
             ("broadcasts.product", _("Products"), "inventory_2"),
@@ -63,12 +66,60 @@ SIDEBAR = [
             ("deliveries.retry", _("Retries"), "replay"),
         ],
     ),
+    (_("Links"), [("links.link", _("Links"), "link")]),
+    (
+        _("Blog"),
+        [
+            ("blog.post", _("Posts"), "newspaper"),
+            ("blog.comment", _("Comments"), "forum"),
+            ("blog.media", _("Pictures"), "image"),
+            ("blog.category", _("Categories"), "account_tree"),
+            ("blog.tag", _("Tags"), "sell"),
+        ],
+    ),
+    (
+        _("Warcraft"),
+        [
+            ("warcraft.character", _("Characters"), "swords"),
+            ("warcraft.guild", _("Guilds"), "shield"),
+            ("warcraft.guildmember", _("Members"), "groups"),
+            ("warcraft.rosterchange", _("Roster changes"), "swap_horiz"),
+        ],
+    ),
+    (
+        _("Pantry"),
+        [
+            ("pantry.kitchen", _("Kitchen"), "kitchen"),
+            ("pantry.shoppinglist", _("Shopping lists"), "shopping_cart"),
+            ("pantry.item", _("Items"), "grocery"),
+            ("pantry.variant", _("Variants"), "barcode"),
+            ("pantry.piece", _("Pieces"), "inventory"),
+            ("pantry.location", _("Places"), "shelves"),
+            ("pantry.category", _("Categories"), "category"),
+            ("pantry.company", _("Companies"), "factory"),
+            ("pantry.itemtype", _("Types"), "label"),
+            ("pantry.size", _("Sizes"), "straighten"),
+            ("pantry.warehouse", _("Shops"), "store"),
+        ],
+    ),
+    (
+        _("Twitch"),
+        [
+            ("twitch.stream", _("Streams"), "live_tv"),
+            ("twitch.message", _("Messages"), "chat"),
+            ("twitch.command", _("Commands"), "smart_toy"),
+            ("twitch.viewer", _("Viewers"), "groups"),
+            ("twitch.channelviewer", _("Viewers of channels"), "group_work"),
+            ("twitch.clip", _("Clips"), "movie"),
+        ],
+    ),
     (
         _("Jobs"),
         [
             ("jobs.job", _("Jobs"), "monitor_heart"),
             ("jobs.run", _("Runs"), "history"),
             ("operations.alert", _("Alerts"), "notification_important"),
+            ("operations.connector", _("Connectors"), "conversion_path"),
             ("django_q.schedule", _("Schedules"), "schedule"),
             ("django_q.failure", _("Failed tasks"), "error"),
             ("django_q.ormq", _("Queue"), "queue"),
@@ -81,6 +132,8 @@ SIDEBAR = [
             ("broadcasts.preference", _("Preferences"), "bedtime"),
             ("broadcasts.digest", _("Digests"), "mail"),
             ("auth.group", _("Groups"), "group"),
+            ("operations.apikey", _("API keys"), "key"),
+            ("operations.auditentry", _("Audit"), "policy"),
         ],
     ),
 ]
@@ -88,13 +141,19 @@ SIDEBAR = [
 BADGES: dict[str, Callable[[], int]] = {  # of what waits for an operator
     "broadcasts.broadcast": lambda: awaiting_approval(),
     "broadcasts.series": lambda: series_awaiting_approval(),
+    "broadcasts.rule": rules_awaiting_approval,
     "outbox.deadletter": lambda: DeadLetter.objects.count(),
+    "blog.comment": lambda: Comment.objects.pending().count(),
     "operations.alert": lambda: Alert.objects.open().count(),
 }
 
 
 def stylesheet(request: HttpRequest) -> str:
     return static("console/console.css")
+
+
+def script(request: HttpRequest) -> str:
+    return static("console/names.js")
 
 
 def icon(request: HttpRequest) -> str:

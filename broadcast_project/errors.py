@@ -1,13 +1,28 @@
-"""One JSON shape for every error: `{"status", "code", "message", "fields", "path"}`."""
+"""One JSON shape for every error: `{"status", "code", "message", "fields", "path", "request_id"}`.
+
+Pages of errors show the id as well, so that a person can tell it to the operators.
+"""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from django.apps import apps
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.utils import unquote
 from django.core import exceptions as django
-from django.db import IntegrityError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.db import DataError, IntegrityError, OperationalError
+from django.db.models import Field, ForeignKey
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponseBase,
+    HttpResponseServerError,
+    JsonResponse,
+)
+from django.template.loader import render_to_string
+from django.utils.deprecation import MiddlewareMixin
 from django.utils.translation import gettext as _
 from django.views import defaults
 from rest_framework import exceptions as drf
@@ -19,9 +34,12 @@ from broadcasts.approvals import OwnWork
 from broadcasts.directory import UserServiceUnavailable
 from broadcasts.receipts import AcknowledgementMissing, NotInInbox
 from broadcasts.reminders import AlreadyReminded
-from broadcasts.services import ApprovalNeeded, ChangedMeanwhile, InvalidTransition
-from deliveries import services as deliveries
+from broadcasts.services import ApprovalNeeded, ChangedMeanwhile
+from domains.twitch import services as twitch
+from jobs.correlation import correlation_id
 from jobs.execution import JobBusy
+from jobs.transitions import InvalidTransition
+from operations.debezium import client as connect
 from outbox.deadletters import NotRedrivable
 
 logger = logging.getLogger(__name__)
@@ -31,13 +49,16 @@ RETRY_AFTER = {"Retry-After": "10"}  # seconds
 REFUSALS: dict[type[Exception], tuple[int, str]] = {  # the narrower one first
     ApprovalNeeded: (409, "approval_needed"),
     InvalidTransition: (409, "invalid_transition"),
-    deliveries.InvalidTransition: (409, "invalid_transition"),
+    twitch.NotAllowed: (409, "command_refused"),
+    connect.NotThere: (404, "not_found"),
+    connect.Refused: (409, "refused"),
     NotRedrivable: (409, "not_redrivable"),
     ChangedMeanwhile: (412, "changed_meanwhile"),
     OwnWork: (403, "own_work"),
     AcknowledgementMissing: (409, "acknowledgement_missing"),
     AlreadyReminded: (409, "already_reminded"),
 }
+NO_NUMBER = "expected a number but got"
 NON_FIELD = api_settings.NON_FIELD_ERRORS_KEY
 
 
@@ -50,8 +71,13 @@ class Problem:
     headers: dict[str, str] = field(default_factory=dict)
 
     def body(self, path: str) -> dict[str, Any]:
-        shown = {"status": self.status, "code": self.code, "message": self.message}
-        return shown | ({"fields": self.fields} if self.fields else {}) | {"path": path}
+        shown: dict[str, Any] = {
+            "status": self.status,
+            "code": self.code,
+            "message": self.message,
+        }
+        shown |= {"fields": self.fields} if self.fields else {}
+        return shown | {"path": path, "request_id": correlation_id()}
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -75,7 +101,7 @@ def problem_of(error: Exception) -> Problem | None:
         case Http404() | NotInInbox():
             return Problem(404, "not_found", _not_found(error))
         case django.PermissionDenied():
-            return _of_drf(drf.PermissionDenied())
+            return _of_drf(drf.PermissionDenied(str(error) or None))
         case django.RequestDataTooBig():
             return Problem(413, "too_large", _("The body is too large. Send less at once."))
         case JobBusy():
@@ -129,9 +155,15 @@ def _of_servers(error: Exception) -> Problem | None:
         case UserServiceUnavailable():
             message = _("The user service does not answer. Try again in a moment.")
             return Problem(503, "user_service_unavailable", message, headers=RETRY_AFTER)
+        case connect.ConnectError():
+            return Problem(503, "connect_unavailable", str(error), headers=RETRY_AFTER)
         case IntegrityError():  # two of the same at once, both validated before one was saved
             logger.warning("A conflicting write was refused", exc_info=error)
             return Problem(409, "conflict", _("Somebody else wrote the same just now. Try again."))
+        case OverflowError() | DataError():  # ids of 30 digits, moments before the year 1, NUL
+            logger.warning("What no column holds was refused", exc_info=error)
+            message = _("A number, moment or text is beyond what can be stored. Correct it.")
+            return Problem(400, "out_of_range", message)
         case OperationalError():
             logger.error("The database does not answer", exc_info=error)
             message = _("The database does not answer. Try again in a moment.")
@@ -178,6 +210,50 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     return _answer(request, Problem(400, "bad_request", message))
 
 
+class Addresses(MiddlewareMixin):
+    """An address of the console with an id that no row can have is a 404; a query or a form with
+    something of the kind is a 400, as it is in the API.
+
+    Views ask the database for what they are given, and not all expect that it refuses to look.
+    """
+
+    def process_view(
+        self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> None:
+        match = request.resolver_match
+        if match is None or match.app_names != ["admin"] or "object_id" not in kwargs:
+            return
+        if "content_type_id" in kwargs:  # "view on site", which looks with care
+            return
+        app, model = match.route.split("/")[1:3]
+        key = apps.get_model(app, model)._meta.pk
+        try:
+            _check_id(key.target_field if isinstance(key, ForeignKey) else key, kwargs["object_id"])
+        except (django.ValidationError, ValueError) as error:
+            raise Http404(_("There is no such row.")) from error
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponseBase | None:
+        """Also of a page that is being rendered: there widgets look for what was chosen."""
+        match = request.resolver_match
+        if match is None or match.app_names != ["admin"] or not _is_unfit(error):
+            return None
+        logger.warning("What no column holds was refused", exc_info=error)
+        return bad_request(request, error)
+
+
+def _is_unfit(error: Exception) -> bool:
+    if isinstance(error, ValueError):  # of a field of numbers that is given something else
+        return NO_NUMBER in str(error)
+    return isinstance(error, OverflowError | DataError | IncorrectLookupParameters)
+
+
+def _check_id(key: "Field[Any, Any]", written: str) -> None:
+    """Raises `ValidationError` or `ValueError` for what `key` cannot hold."""
+    if "\0" in written:
+        raise ValueError("PostgreSQL has no NUL.")
+    key.run_validators(key.to_python(unquote(written)))
+
+
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
     if not request.path.startswith(API):
         return defaults.permission_denied(request, exception)
@@ -192,6 +268,8 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
     if not request.path.startswith(API):
-        return defaults.server_error(request)
+        # Without what processors add to each page: it may be what broke.
+        page = render_to_string("500.html", {"request_id": correlation_id()})
+        return HttpResponseServerError(page)
     message = _("Something broke here; it is in the log. Try again, then tell the operators.")
     return _answer(request, Problem(500, "server_error", message))

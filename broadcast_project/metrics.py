@@ -22,7 +22,10 @@ import broadcasts.metrics
 import connections.metrics
 import deliveries.metrics
 import jobs.metrics
+import operations.debezium.metrics
+import operations.metrics
 import outbox.metrics
+from broadcast_project import keys
 
 SOURCES = (
     jobs.metrics,
@@ -30,6 +33,9 @@ SOURCES = (
     connections.metrics,
     broadcasts.metrics,
     deliveries.metrics,
+    operations.metrics,
+    keys,
+    operations.debezium.metrics,
 )
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Forwarded", "Via")
 

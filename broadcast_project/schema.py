@@ -6,7 +6,7 @@ from typing import Any
 ERROR = {
     "type": "object",
     "description": "Every error has this shape.",
-    "required": ["status", "code", "message", "path"],
+    "required": ["status", "code", "message", "path", "request_id"],
     "properties": {
         "status": {"type": "integer"},
         "code": {"type": "string", "description": "For programs: stable, not translated."},
@@ -17,6 +17,7 @@ ERROR = {
             "additionalProperties": {"type": "array", "items": {"type": "string"}},
         },
         "path": {"type": "string"},
+        "request_id": {"type": "string", "description": "By it the log is searched."},
     },
     "example": {
         "status": 400,
@@ -24,6 +25,7 @@ ERROR = {
         "message": "1 unknown: moon. Remove them or create them first.",
         "fields": {"targets": ["1 unknown: moon. Remove them or create them first."]},
         "path": "/api/admin/broadcasts",
+        "request_id": "9f2c4b7d5e604c1c8a53c1b2a6f7d801",
     },
 }
 MEANINGS = {
@@ -33,6 +35,7 @@ MEANINGS = {
     "404": "No such thing, or not yours.",
     "409": "Its state does not allow this.",
     "412": "It is another version than `If-Match` says: somebody changed it meanwhile.",
+    "429": "The limit of the API key is reached; `Retry-After` says when to try again.",
     "503": "A server behind this one does not answer; `Retry-After` says when to try again.",
 }
 
@@ -55,9 +58,9 @@ def _errors_of(path: str, method: str) -> Iterator[str]:
         yield "412"
     if "{" in path or method != "get":
         yield "404"
-    if "/admin/" in path and method != "get":
+    if "/user/" not in path and method != "get":
         yield "409"
-    yield "503"
+    yield from ("429", "503")
 
 
 def _response(description: str) -> dict[str, Any]:

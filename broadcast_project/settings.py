@@ -42,11 +42,15 @@ LANGUAGE_CODE: str = env.str("LANGUAGE_CODE", "en")
 LOG_LEVEL: str = env.str(
     "LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 )
+LOG_FORMAT: str = env.str("LOG_FORMAT", "text", validate=validate.OneOf(["text", "json"]))
+TRACING: bool = bool(env.str("OTEL_EXPORTER_OTLP_ENDPOINT", ""))
+OTEL_SERVICE_NAME: str = env.str("OTEL_SERVICE_NAME", "broadcast")
 
 # Broadcasts and the directory of people
 BROADCAST_CONTENT_MAX_BYTES: int = env.int("BROADCAST_CONTENT_MAX_BYTES", 65_536)
 BROADCAST_MAX_ATTEMPTS: int = env.int("BROADCAST_MAX_ATTEMPTS", 5)
 SERIES_GRACE_MINUTES: int = env.int("SERIES_GRACE_MINUTES", 60, validate=validate.Range(min=1))
+RULE_RETENTION_DAYS: int = env.int("RULE_RETENTION_DAYS", 30)
 BROADCAST_APPROVAL_ABOVE: int = env.int("BROADCAST_APPROVAL_ABOVE", -1)
 BROADCAST_APPROVAL_FOR: list[str] = env.list(
     "BROADCAST_APPROVAL_FOR", [], validate=validate.ContainsOnly(["ALL", "URGENT"])
@@ -117,7 +121,17 @@ GRIP_MAX_CHANNELS: int = env.int("GRIP_MAX_CHANNELS", 20)
 # Webhooks and Discord
 DELIVERY_TOPICS: list[str] = env.list(
     "DELIVERY_TOPICS",
-    ["broadcasts", "alert", "endpoint", "blog", "foodfolio", "link", "twitch", "warcraft"],
+    [
+        "broadcasts",
+        "alert",
+        "endpoint",
+        "key",
+        "blog",
+        "foodfolio",
+        "link",
+        "twitchbot",
+        "warcraft",
+    ],
 )
 WEBHOOK_TIMEOUT: float = env.float("WEBHOOK_TIMEOUT", 30.0)
 WEBHOOK_CONCURRENCY: int = env.int("WEBHOOK_CONCURRENCY", 10)
@@ -133,6 +147,80 @@ NOTIFICATION_CLEANUP_FAILED_RETENTION_DAYS: int = env.int(
     "NOTIFICATION_CLEANUP_FAILED_RETENTION_DAYS", 90
 )
 
+# Blog
+BLOG_COMMENTS_PER_HOUR: int = env.int("BLOG_COMMENTS_PER_HOUR", 10)
+BLOG_MEDIA_MAX_BYTES: int = env.int("BLOG_MEDIA_MAX_BYTES", 10_485_760)
+
+# Warcraft
+BATTLENET_CLIENT_ID: str = env.str("BATTLENET_CLIENT_ID", "")
+BATTLENET_CLIENT_SECRET: str = env.str("BATTLENET_CLIENT_SECRET", "")
+BATTLENET_TOKEN_URL: str = env.str("BATTLENET_TOKEN_URL", "https://oauth.battle.net/token")
+BATTLENET_API_URL: str = env.str("BATTLENET_API_URL", "https://{region}.api.blizzard.com")
+BATTLENET_CN_CLIENT_ID: str = env.str("BATTLENET_CN_CLIENT_ID", "")
+BATTLENET_CN_CLIENT_SECRET: str = env.str("BATTLENET_CN_CLIENT_SECRET", "")
+BATTLENET_CN_TOKEN_URL: str = env.str(
+    "BATTLENET_CN_TOKEN_URL", "https://oauth.battlenet.com.cn/token"
+)
+BATTLENET_CN_API_URL: str = env.str("BATTLENET_CN_API_URL", "https://gateway.battlenet.com.cn")
+BATTLENET_LOCALE: str = env.str(
+    "BATTLENET_LOCALE", "en_US", validate=validate.Regexp("[a-z]{2}_[A-Z]{2}$")
+)
+BATTLENET_TIMEOUT: float = env.float("BATTLENET_TIMEOUT", 30.0)
+BATTLENET_CONCURRENCY: int = env.int("BATTLENET_CONCURRENCY", 4, validate=validate.Range(1, 32))
+BATTLENET_REQUESTS_PER_HOUR: int = env.int(
+    "BATTLENET_REQUESTS_PER_HOUR", 32_400, validate=validate.Range(min=60)
+)
+BATTLENET_REQUESTS_PER_SECOND: int = env.int(
+    "BATTLENET_REQUESTS_PER_SECOND", 80, validate=validate.Range(min=1)
+)
+WARCRAFT_REFRESHES_PER_MINUTE: int = env.int(
+    "WARCRAFT_REFRESHES_PER_MINUTE", 30, validate=validate.Range(min=1)
+)
+
+# Twitch
+MESSAGE_CLEANUP_RETENTION_DAYS: int = env.int(
+    "MESSAGE_CLEANUP_RETENTION_DAYS", 90, validate=validate.Range(min=1)
+)
+STREAM_CLOSER_INACTIVE_TIMEOUT: timedelta = env.timedelta(
+    "STREAM_CLOSER_INACTIVE_TIMEOUT", timedelta(hours=24)
+)
+
+# Links
+LINK_SHORTENER: str = env.str("LINK_SHORTENER", "domains.links.shortener.Shortener")
+LINK_CLICK_RETENTION_DAYS: int = env.int("LINK_CLICK_RETENTION_DAYS", 90)
+GEOIP_PATH: str = env.str("GEOIP_PATH", "")
+
+# API keys
+API_KEY_LIMIT_MINUTE: int = env.int("API_KEY_LIMIT_MINUTE", 60)
+API_KEY_LIMIT_HOUR: int = env.int("API_KEY_LIMIT_HOUR", 1_000)
+API_KEY_LIMIT_DAY: int = env.int("API_KEY_LIMIT_DAY", 10_000)
+API_KEY_LIMITS_WITHOUT_REDIS: str = env.str(
+    "API_KEY_LIMITS_WITHOUT_REDIS", "allow", validate=validate.OneOf(["allow", "refuse"])
+)
+API_KEY_ROTATION_OVERLAP: timedelta = env.timedelta("API_KEY_ROTATION_OVERLAP", timedelta(hours=24))
+
+# Audit
+AUDIT_RETENTION_DAYS: int = env.int("AUDIT_RETENTION_DAYS", 365, validate=validate.Range(min=0))
+
+# Kafka Connect with Debezium
+DEBEZIUM_URL: str = env.str("DEBEZIUM_URL", "", validate=validate.Regexp("https?://|$"))
+DEBEZIUM_USER: str = env.str("DEBEZIUM_USER", "")
+DEBEZIUM_PASSWORD: str = env.str("DEBEZIUM_PASSWORD", "")
+DEBEZIUM_TIMEOUT: float = env.float("DEBEZIUM_TIMEOUT", 10.0)
+DEBEZIUM_MAX_RESTARTS: int = env.int("DEBEZIUM_MAX_RESTARTS", 5)
+DEBEZIUM_RESTART_BACKOFF: timedelta = env.timedelta(
+    "DEBEZIUM_RESTART_BACKOFF", timedelta(minutes=2)
+)
+DEBEZIUM_WAL_LIMIT: int = env.int("DEBEZIUM_WAL_LIMIT", 1_000_000_000)
+DEBEZIUM_ASK_DATABASES: bool = env.bool("DEBEZIUM_ASK_DATABASES", False)
+DEBEZIUM_CONNECTORS_DIR: str = env.str("DEBEZIUM_CONNECTORS_DIR", "")
+# What files of connectors may name; from a file as well, as every variable (`CONNECTOR_A_FILE`).
+CONNECTOR_VARIABLES: dict[str, str] = {
+    name: env.str(name)
+    for name in {name.removesuffix("_FILE") for name in os.environ}
+    if name.startswith("CONNECTOR_")
+}
+
 # Servers
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.dj_db_url("DATABASE_URL", f"sqlite:///{VAR_DIR / 'db.sqlite3'}")
@@ -141,6 +229,7 @@ DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 6)
 QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 4)
 QCLUSTER_TIMEOUT: int = env.int("QCLUSTER_TIMEOUT", 3_600, validate=validate.Range(min=1))
 HTTPS: bool = env.bool("HTTPS", False)
+TRUSTED_PROXIES: int = env.int("TRUSTED_PROXIES", 1 if HTTPS else 0, validate=validate.Range(min=0))
 METRICS_TOKEN: str = env.str("METRICS_TOKEN", "")
 
 
@@ -173,6 +262,7 @@ else:
         "keepalives_interval": 10,
         "keepalives_count": 3,
         "options": "-c idle_in_transaction_session_timeout=60s",
+        "prepare_threshold": 5,  # for cursors that bind in the server: Django's own do not
     } | DATABASES["default"].get("OPTIONS", {})
 
 EMAIL_BACKEND: str = EMAIL["EMAIL_BACKEND"]
@@ -200,6 +290,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
+    "django.contrib.sitemaps",
     "django.contrib.staticfiles",
     "rest_framework",
     "django_filters",
@@ -213,11 +304,20 @@ INSTALLED_APPS = [
     "broadcasts",
     "deliveries",
     "operations",
+    "domains.blog",
+    "domains.links",
+    "domains.pantry",
+    "domains.twitch",
+    "domains.warcraft",
     "broadcast_project",
 ]
 
 MIDDLEWARE = [
+    "jobs.correlation.Correlation",
+    "broadcast_project.health.Probes",
     "connections.cors.CrossOrigin",
+    "operations.keys.middleware.ApiKeyUse",
+    "broadcast_project.acting.Acting",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -227,6 +327,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "broadcast_project.errors.Addresses",
 ]
 
 TEMPLATES = [
@@ -239,6 +340,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "jobs.correlation.request_id",
             ],
         },
     },
@@ -256,6 +358,9 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = reverse_lazy("login")
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = reverse_lazy("login")
+
+MEDIA_URL = "media/"
+MEDIA_ROOT = VAR_DIR / "media"
 
 STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
@@ -287,10 +392,20 @@ if REDIS_URL:
         "OPTIONS": {"IGNORE_EXCEPTIONS": True, "CONNECTION_POOL_KWARGS": redis.options(REDIS_URL)},
     }
 
+# What `manage.py demo` calls, after the demo of broadcasts
+DEMOS = [
+    "domains.blog.demo.create",
+    "domains.links.demo.create",
+    "domains.pantry.demo.create",
+    "domains.twitch.demo.create",
+    "domains.warcraft.demo.create",
+]
+
 # django-eventstream: its seams, filled by the stream of this project
 EVENTSTREAM_CHANNELMANAGER_CLASS = "connections.channels.ChannelManager"
 SSE_USER_CHANNELS = "broadcasts.directory.channels_of_each"
 SSE_SCREENING = "broadcasts.screening.Preferences"
+SSE_API_KEYS = "broadcast_project.keys.ApiKeys"
 EVENTSTREAM_STORAGE_CLASS = "connections.channels.LogStorage"
 
 Q_CLUSTER: dict[str, Any] = {
@@ -314,7 +429,9 @@ if REDIS_URL:
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "broadcast_project.authentication.Session",  # first: its header answers the anonymous
+        # First: a cookie that comes along by chance asks for a CSRF token.
+        "operations.keys.authentication.ApiKeyAuthentication",
+        "broadcast_project.authentication.Session",
         "rest_framework.authentication.BasicAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["broadcast_project.permissions.Needs"],
@@ -334,20 +451,29 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "DESCRIPTION": "Compose broadcasts, follow them, read them. Streams are Server-Sent Events.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SCHEMA_PATH_PREFIX": "/api/(?:admin|user)",
+    "SCHEMA_PATH_PREFIX": "/api/(?:admin/|user/)?",
     "COMPONENT_SPLIT_REQUEST": True,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "broadcast_project.schema.describe_errors",
     ],
     "ENUM_NAME_OVERRIDES": {
+        "BlogCommentStatus": "domains.blog.models.CommentStatus",
+        "BlogPostStatus": "domains.blog.models.PostStatus",
+        "ConnectorState": "operations.debezium.models.State",
         "BroadcastStatus": "broadcasts.models.Status",
         "ReceiptStatus": "broadcasts.models.ReceiptStatus",
+        "RuleOutcome": "broadcasts.rule_models.Outcome",
         "SeriesState": "broadcasts.series_models.State",
         "DeliveryStatus": "deliveries.models.Status",
+        "EndpointKind": "deliveries.models.Kind",
         "EndpointState": "deliveries.models.State",
         "JobState": "jobs.board.STATES",
+        "ApiKeyState": "operations.keys.models.State",
         "Priority": "broadcasts.api.operators.PRIORITIES",
+        "RosterChangeKind": "domains.warcraft.models.RosterChange.Kind",
+        "WarcraftRegion": "domains.warcraft.models.Region",
+        "WarcraftStatus": "domains.warcraft.models.Status",
     },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -358,13 +484,27 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"},
+        "text": {"format": "{asctime} {levelname} {name}{about} {message}", "style": "{"},
+        "json": {"()": "broadcast_project.logs.Json"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"correlated": {"()": "broadcast_project.logs.Correlated"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["correlated"],
+        }
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     # Four lines for each tick of each job would hide the rest; what jobs do stands in their runs.
     # Nor is a line wanted for each request to a proxy or to the directory.
-    "loggers": {"django-q": {"level": "WARNING"}, "httpx": {"level": "WARNING"}},
+    "loggers": {
+        "django-q": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+        # Django's own handlers would write each of its lines a second time, in their own way.
+        "django": {"handlers": []},
+        "django.server": {"handlers": [], "propagate": True},
+    },
 }
 
 UNFOLD: dict[str, Any] = {
@@ -378,6 +518,7 @@ UNFOLD: dict[str, Any] = {
         {"rel": "icon", "type": "image/svg+xml", "href": "broadcast_project.console.icon"}
     ],
     "STYLES": ["broadcast_project.console.stylesheet"],
+    "SCRIPTS": ["broadcast_project.console.script"],
     "DASHBOARD_CALLBACK": "broadcast_project.console.dashboard",
     "SIDEBAR": {"navigation": "broadcast_project.console.navigation", "show_search": True},
 }

@@ -64,3 +64,12 @@ def test_debug_on_this_machine_alone_is_fine(production: Settings) -> None:
     production.DEBUG = True
     production.ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
     assert own_checks() == set()
+
+
+def test_traces_need_opentelemetrys_sdk(
+    production: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    production.TRACING = True
+    assert own_checks() == set()
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    assert own_checks() == {"broadcast.E002"}

@@ -9,11 +9,15 @@ from django.db import IntegrityError, OperationalError
 from django.http import Http404, HttpRequest
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, get_resolver
+from django.views.csrf import csrf_failure
 from drf_spectacular.generators import SchemaGenerator
 from rest_framework.exceptions import Throttled, ValidationError
 
 from broadcast_project import errors
+from broadcast_project.logs import Correlated
 from broadcasts.directory import UserServiceUnavailable
+from domains.links.models import Link
+from jobs.correlation import correlated
 from tests.factories import UserFactory, operator
 
 BROADCASTS = "/api/admin/broadcasts"
@@ -23,9 +27,10 @@ READ = "/api/user/messages/read"
 def shape_of(response: Any) -> dict[str, Any]:
     assert response["Content-Type"] == "application/json"
     body: dict[str, Any] = response.json()
-    assert set(body) - {"fields"} == {"status", "code", "message", "path"}
+    assert set(body) - {"fields"} == {"status", "code", "message", "path", "request_id"}
     assert body["status"] == response.status_code
     assert body["message"]
+    assert body["request_id"] == response["X-Request-ID"]
     return body
 
 
@@ -236,3 +241,147 @@ def test_a_form_that_is_too_large_says_so(client: Client) -> None:
     response = client.post("/login", {"username": "x" * 3_000_000})
     assert response.status_code == 400
     assert "too large" in response.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "foodfolio/details?item=999999999999999999999999999999",
+        "foodfolio/items?category=9223372036854775808",
+        "blog/comments?post=1e49",
+        "blog/posts?since=0001-01-01T00:00:00%2B14:00",
+        "links/1/stats?until=0001-01-01",
+        "warcraft/characters?race=9223372036854775808",
+    ],
+)
+def test_what_no_column_holds_is_the_callers_fault(admin_client: Client, query: str) -> None:
+    Link.objects.create(pk=1, original_url="https://example.org", short_code="abc")
+    response = admin_client.get(f"/api/{query}")
+    assert response.status_code in (200, 400)
+    if response.status_code == 400:
+        assert shape_of(response)["code"] == "out_of_range"
+
+
+def test_ids_of_a_body_that_no_column_holds_are_no_failure_of_the_server(
+    admin_client: Client,
+) -> None:
+    """PostgreSQL finds none of them, SQLite refuses to look."""
+    body = {"ids": [10**30], "status": "SPAM"}
+    response = admin_client.post("/api/blog/comments/moderate", body, "application/json")
+    assert response.status_code in (200, 400)
+    assert response.json().get("changed", 0) == 0
+
+
+def test_half_of_a_surrogate_pair_is_no_text(admin_client: Client) -> None:
+    """Neither a database nor the answer that quotes it could hold it."""
+    body = {"name": "a", "title": "a", "content": "a", "pattern": "\ud800"}
+    response = admin_client.post("/api/admin/rules", body, "application/json")
+    assert response.status_code == 400
+    assert "surrogate" in shape_of(response)["message"]
+
+
+def test_nul_in_what_is_stored_as_json_is_no_failure_of_the_server(admin_client: Client) -> None:
+    """PostgreSQL refuses it, SQLite does not."""
+    condition = {"field": "a", "operator": "equals", "value": "\0"}
+    body = {"name": "a", "title": "a", "content": "a", "pattern": "link.*"}
+    body |= {"conditions": [condition]}  # type: ignore[dict-item]
+    response = admin_client.post("/api/admin/rules", body, "application/json")
+    assert response.status_code in (201, 400)
+
+
+def test_who_may_not_see_a_page_is_told_whom_to_ask(client: Client, reader: User) -> None:
+    client.force_login(operator("twitch.view_stream"))
+    response = client.get("/admin/twitch/stream/add/")
+    assert response.status_code == 403
+    assert "Ask an administrator" in response.text
+    assert 'href="/"' in response.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "pantry/piece/add/?variant=abc",
+        "blog/post/add/?categories=abc",
+        "operations/auditentry/export/csv/?at__year=abc",
+        "warcraft/character/refresh/?asked=9999-12-31T23:59:59-23:00",
+    ],
+)
+def test_a_page_of_the_console_that_is_asked_for_nonsense_is_a_400(
+    admin_client: Client, path: str
+) -> None:
+    response = admin_client.get(f"/admin/{path}")
+    assert response.status_code == 400
+    assert "could not be read" in response.text
+
+
+def test_a_choice_that_no_row_can_be_is_a_400(admin_client: Client) -> None:
+    fields = {"variant": "nonsense", "count": "1"}
+    assert admin_client.post("/admin/pantry/piece/add/", fields).status_code == 400
+
+
+def test_a_page_of_the_console_that_breaks_is_no_400(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*args: object, **kwargs: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("domains.links.admin.numbers", crash)
+    link = Link.objects.create(original_url="https://example.org", short_code="abcdef")
+    admin_client.raise_request_exception = False
+    assert admin_client.get(f"/admin/links/link/{link.pk}/stats/").status_code == 500
+
+
+@pytest.mark.django_db
+def test_a_form_of_another_session_says_what_to_do() -> None:
+    response = Client(enforce_csrf_checks=True).post("/login", {"username": "ann"})
+    assert response.status_code == 403
+    assert "load the page again" in response.text
+
+
+def test_a_page_that_breaks_stays_a_page(
+    client: Client, reader: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr("domains.blog.views.months", crash)
+    client.raise_request_exception = False
+    response = client.get("/blog")
+    assert response.status_code == 500
+    assert "Something broke here" in response.text
+    assert "secret" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("template", "handler"),
+    [
+        ("400.html", lambda request: errors.bad_request(request, SuspiciousOperation())),
+        ("403.html", lambda request: errors.permission_denied(request, PermissionDenied())),
+        ("403_csrf.html", csrf_failure),
+        ("404.html", lambda request: errors.not_found(request, Http404())),
+        ("500.html", errors.server_error),
+    ],
+)
+def test_a_page_of_an_error_shows_the_id_to_tell_support(template: str, handler: Any) -> None:
+    request = RequestFactory().get("/x")
+    request.user = User()
+    with correlated("tell-me"):
+        page = handler(request).content.decode()
+    assert "tell-me" in page
+    assert "broadcast/inbox.css" in page  # one of ours, not what Django has for emergencies
+
+
+def test_what_breaks_says_so_with_the_id_that_is_in_the_log(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("broadcasts.views.SignIn.dispatch", broken)
+    client.raise_request_exception = False
+    caplog.handler.addFilter(Correlated())
+    response = client.get("/login", headers={"X-Request-ID": "mine"})
+    assert response.status_code == 500
+    assert (response["X-Request-ID"], "mine" in response.content.decode()) == ("mine", True)
+    logged = [vars(r) for r in caplog.records if r.name == "django.request"]
+    assert [line["correlation_id"] for line in logged] == ["mine"]

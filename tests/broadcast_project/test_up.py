@@ -39,12 +39,17 @@ def members(group: int) -> list[str]:
 
 
 def status(port: int, path: str = "/admin/login/") -> int:
+    return answer(port, path)[0]
+
+
+def answer(port: int, path: str) -> tuple[int, str]:
     connection = HTTPConnection("localhost", port, timeout=PATIENCE)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read().decode()
     except ConnectionError:
-        return 0
+        return 0, ""
     finally:
         connection.close()
 
@@ -64,6 +69,7 @@ def test_up_serves_and_says_where_to_look(up: Spawned, free_port: int) -> None:
     assert status(free_port) == 200
     assert f"http://localhost:{free_port}/admin/" in up.output()
     assert "admin/admin" in up.output()
+    assert f"http://localhost:{free_port}/blog" in answer(free_port, "/sitemap-posts.xml")[1]
 
 
 def test_up_starts_a_killed_web_server_again(up: Spawned, free_port: int) -> None:

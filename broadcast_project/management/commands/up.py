@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import os
 import socket
 import sys
 from typing import Any
@@ -45,6 +46,7 @@ class Command(BaseCommand):
             call_command("collectstatic", interactive=False, verbosity=0)
 
     async def _run(self, port: int, lacks_operator: bool) -> None:
+        os.environ.setdefault("SITE_URL", f"http://localhost:{port}")  # where links lead
         manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
         supervisor = Supervisor(
             {

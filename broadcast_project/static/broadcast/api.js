@@ -2,6 +2,7 @@
 
 const MESSAGES = "/api/user/messages";
 const STREAM = "/api/user/sse";
+const TRACES = 200; // messages of which is known what brought them
 
 export class ApiError extends Error {
   /** `status` is 0 when the server was not reached; `message` is the server's, or empty. */
@@ -23,6 +24,7 @@ export class Api {
   #askToken;
   #token = null;
   #language;
+  #traces = new Map(); // id of a message → the trace that brought it
 
   /**
    * `url` is the origin of the server; unless given, that of this file. `token` is a function that
@@ -33,6 +35,13 @@ export class Api {
     this.url = url;
     this.#askToken = token;
     this.#language = language;
+  }
+
+  /** What is said about this message from now on belongs to its trace. */
+  trace({ broadcast_id, traceparent }) {
+    if (!traceparent) return;
+    this.#traces.set(broadcast_id, traceparent);
+    if (this.#traces.size > TRACES) this.#traces.delete(this.#traces.keys().next().value);
   }
 
   messages(query = {}, signal = undefined) {
@@ -80,6 +89,9 @@ export class Api {
 
   #post(path, data, options = {}) {
     const headers = { "Content-Type": "application/json" };
+    const ids = data.broadcast_ids ?? [data.broadcast_id];
+    const traceparent = ids.map((id) => this.#traces.get(id)).find(Boolean);
+    if (traceparent) headers.traceparent = traceparent;
     return this.#request(path, { ...options, method: "POST", headers, body: JSON.stringify(data) });
   }
 

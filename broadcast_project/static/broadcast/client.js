@@ -295,6 +295,7 @@ export class BroadcastClient extends EventTarget {
 
   /** The event has all its languages: tabs that read another one share the stream. */
   #read(message) {
+    this.api.trace(message);
     return inLanguage(message, this.#languages);
   }
 

@@ -11,6 +11,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const templates = JSON.parse(document.getElementById("templates").textContent);
   const choice = picker.querySelector("select");
   const error = part("error");
+  const unfilled = "unfilled" in picker.dataset; // events fill it in, when they happen
   let timer = 0;
   let asked = 0;
 
@@ -33,7 +34,7 @@ document.addEventListener("DOMContentLoaded", () => {
     for (const input of picker.querySelectorAll("[data-field]")) {
       body.set(`value_${input.dataset.field}`, input.value);
     }
-    if (use) {
+    if (use && !unfilled) {
       body.set("use", "yes");
     }
     return body;
@@ -98,7 +99,7 @@ document.addEventListener("DOMContentLoaded", () => {
   choice.addEventListener("change", () => {
     clear();
     part("use").disabled = !chosen();
-    part("fields").replaceChildren(...(chosen()?.fields ?? []).map(field));
+    part("fields").replaceChildren(...((!unfilled && chosen()?.fields) || []).map(field));
     if (chosen()) {
       ask();
     }
