@@ -10,14 +10,23 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesRadioFilter, RadioFilter
 from unfold.decorators import display
 
+import operations.audit.admin
+import operations.debezium.admin  # noqa: F401 (it registers its own)
 from jobs.pages import ReadOnlyAdmin, span, to_the_second
+from operations.debezium.board import page_of
+from operations.keys.admin import ApiKeyAdmin
 from operations.models import OF_JOBS, Alert, AlertQuerySet, Kind
+
+__all__ = ["PAGES", "AlertAdmin", "ApiKeyAdmin"]
 
 KIND_LABELS = {
     Kind.OVERDUE: "danger",
     Kind.FAILING: "danger",
     Kind.BACKLOG: "warning",
     Kind.ENDPOINT: "danger",
+    Kind.CONNECTOR: "danger",
+    Kind.CONNECT: "danger",
+    Kind.WAL: "warning",
 }
 
 
@@ -25,7 +34,10 @@ def runs_of(job: str) -> str:
     return reverse("admin:jobs_run_changelist") + f"?job__name__exact={job}"
 
 
-PAGES: dict[str, Callable[[str], str]] = dict.fromkeys(OF_JOBS, runs_of)
+PAGES: dict[str, Callable[[str], str]] = {
+    **dict.fromkeys(OF_JOBS, runs_of),
+    **dict.fromkeys((Kind.CONNECTOR, Kind.CONNECT, Kind.WAL), page_of),
+}
 """By kind, the address of a subject's page; who raises alerts of other kinds adds theirs."""
 
 

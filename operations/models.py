@@ -2,12 +2,36 @@ from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
+from operations.audit.models import AuditEntry, Forgetting
+from operations.debezium.models import Cluster, Connector, ConnectorChange, Task
+from operations.keys.models import ApiKey, ApiKeyUsage, UsageBatch
+
+__all__ = [
+    "OF_JOBS",
+    "Alert",
+    "AlertQuerySet",
+    "ApiKey",
+    "ApiKeyUsage",
+    "AuditEntry",
+    "Backlog",
+    "Cluster",
+    "Connector",
+    "ConnectorChange",
+    "Forgetting",
+    "Kind",
+    "Task",
+    "UsageBatch",
+]
+
 
 class Kind(models.TextChoices):
     OVERDUE = "OVERDUE", _("Overdue")
     FAILING = "FAILING", _("Failing")
     BACKLOG = "BACKLOG", _("Growing backlog")
     ENDPOINT = "ENDPOINT", _("Endpoint disabled")
+    CONNECTOR = "CONNECTOR", _("Connector down")
+    CONNECT = "CONNECT", _("Kafka Connect away")
+    WAL = "WAL", _("WAL piles up")
 
 
 OF_JOBS = [Kind.OVERDUE, Kind.FAILING, Kind.BACKLOG]

@@ -68,6 +68,23 @@ def raise_alert(kind: str, subject: str, message: str) -> bool:
     return is_new
 
 
+def retell(kind: str, subject: str, message: str) -> bool:
+    """An open alert is of something else by now: false when it says just that already."""
+    with fenced():
+        alert = Alert.objects.open().filter(kind=kind, subject=subject).first()
+        if alert is None or not (
+            Alert.objects.open()
+            .filter(pk=alert.pk)
+            .exclude(message=message)
+            .update(message=message)
+        ):
+            return False
+        alert.message = message
+        emit("alert.changed", key=f"alert-{subject}", data=facts(alert), priority=Priority.HIGH)
+    logger.warning("Alert %s: %s", kind, message)
+    return True
+
+
 def resolve(alert: Alert) -> bool:
     """False when somebody else resolved it first."""
     with fenced():
