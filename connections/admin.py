@@ -18,10 +18,8 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from connections.models import Connection, ConnectionStatus, Node
-from connections.services import disconnect
+from connections.services import disconnect_by_operator
 from jobs.pages import Question, ReadOnlyAdmin, ask, confirmed, some_of, to_the_second
-
-BY_OPERATOR = "disconnected by an operator"
 
 
 def alive_since() -> datetime:
@@ -61,8 +59,8 @@ class ConnectionAdmin(ReadOnlyAdmin):
     )
     list_filter = (("status", ChoicesRadioFilter), ("node", AllValuesCheckboxFilter))
     list_select_related = ("user",)
-    search_fields = ("user__username__startswith", "address")
-    search_help_text = _("Username or address")
+    search_fields = ("user__username__startswith", "address", "api_key")
+    search_help_text = _("Username, address or API key")
     ordering = ("status", "-connected_at")  # ACTIVE sorts before INACTIVE
     show_full_result_count = False
     list_per_page = 50
@@ -75,6 +73,7 @@ class ConnectionAdmin(ReadOnlyAdmin):
         "node",
         "address",
         "user_agent",
+        "api_key",
         "connected_at",
         "heartbeat",
         "last_activity",
@@ -130,7 +129,7 @@ class ConnectionAdmin(ReadOnlyAdmin):
             return ask(self, request, self._question(active))
         else:
             for connection in active:
-                disconnect(connection, BY_OPERATOR)
+                disconnect_by_operator(connection)
                 self.log_change(request, connection, str(_("Disconnected")))
             text = ngettext("%(count)s stream ended.", "%(count)s streams ended.", len(active))
             messages.success(request, text % {"count": len(active)})

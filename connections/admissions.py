@@ -4,12 +4,12 @@ After a restart everybody returns at once. One by one, each would cost a handful
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from django.conf import settings
@@ -19,6 +19,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest
 
 from connections.channels import channels_of_each
+from connections.keys import KeyHolder, get_keys
 from connections.models import Connection
 from connections.refusals import Refusal, unauthorized
 from connections.registry import get_registry
@@ -32,23 +33,44 @@ if TYPE_CHECKING:
 
 AT_ONCE = 2  # batches; what comes meanwhile waits and is the next one
 BATCH = 200  # people
+CONNECT = "/api/user/sse/connect"
 
-Admitted = tuple[Connection, int, Screen | None]
-"""The connection as registered, how many others its person has, and what they prefer."""
-Identified = tuple[AbstractUser, list[str]]
-"""The person and their channels."""
+
+class Admitted(NamedTuple):
+    connection: Connection
+    """As registered."""
+    others: int
+    """How many its person has besides."""
+    screen: Screen | None
+    """What they prefer."""
+    headers: Mapping[str, str] = {}
+    """Of their API key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
     """What a request says of who asks."""
 
-    token: str | None
-    session: str | None
+    token: str | None = field(repr=False)
+    session: str | None = field(repr=False)
     wanted: str | None
     """Whose stream it names: their id or username."""
     address: str
     user_agent: str
+    api_key: str | None = field(default=None, repr=False)
+    """From a header: one in an address would end up in logs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    user: AbstractUser
+    channels: list[str]
+    by: KeyHolder | None = None
+    """The API key, if they came by one."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.by.headers if self.by else {}
 
 
 class Admissions:
@@ -107,11 +129,12 @@ def admit(node: str, asking: Sequence[Asking]) -> list[Admitted | Refusal]:
     connections = [
         Connection(
             id=uuid4(),
-            user_id=one[0].pk,
+            user_id=one.user.pk,
             node=node,
-            channels=one[1],
+            channels=one.channels,
             address=asked.address,
             user_agent=asked.user_agent[:300],
+            api_key=one.by.name if one.by else "",
             connected_at=now,
             last_heartbeat=now,
             last_activity=now,
@@ -121,18 +144,55 @@ def admit(node: str, asking: Sequence[Asking]) -> list[Admitted | Refusal]:
     ]
     screens = get_screening().screens_of([connection.user_id for connection in connections])
     mine = [copy(screens.get(connection.user_id)) for connection in connections]
-    admitted = zip(connections, get_registry().register(connections), mine, strict=True)
+    headers = [one.headers for one in found if not isinstance(one, Refusal)]
+    others = get_registry().register(connections)
+    admitted = map(Admitted, connections, others, mine, headers)
+    count(found)
     return [one if isinstance(one, Refusal) else next(admitted) for one in found]
 
 
 def identify(asking: Sequence[Asking]) -> list[Identified | Refusal]:
-    """A bounded number of queries for those with tokens, and two for each session."""
+    """A bounded number of queries for those with tokens or API keys, and two for each session."""
     people = _people(asking)
-    channels = iter(channels_of_each([who for who in people if not isinstance(who, Refusal)]))
-    return [who if isinstance(who, Refusal) else (who, next(channels)) for who in people]
+    channels = iter(channels_of_each([who for who, _ in people if not isinstance(who, Refusal)]))
+    return [
+        who if isinstance(who, Refusal) else Identified(who, next(channels), by)
+        for who, by in people
+    ]
 
 
-def _people(asking: Sequence[Asking]) -> list[AbstractUser | Refusal]:
+def count(found: Sequence[Identified | Refusal]) -> None:
+    """Those who came by an API key: streams are counted as they begin, since they may last."""
+    for one in found:
+        if isinstance(one, Refusal):
+            if one.counts_for is not None:
+                get_keys().count(one.counts_for, one.status)
+        elif one.by:
+            get_keys().count(one.by.key, HTTPStatus.OK)
+
+
+def _people(asking: Sequence[Asking]) -> list[tuple[AbstractUser | Refusal, KeyHolder | None]]:
+    given = [(asked.api_key, asked.address) for asked in asking if asked.api_key]
+    holders = iter(get_keys().identify(given, CONNECT) if given else ())
+    others = iter(_without_keys([asked for asked in asking if not asked.api_key]))
+    return [
+        _by_key(asked, next(holders)) if asked.api_key else (next(others), None) for asked in asking
+    ]
+
+
+def _by_key(
+    asked: Asking, found: KeyHolder | Refusal
+) -> tuple[AbstractUser | Refusal, KeyHolder | None]:
+    if isinstance(found, Refusal):
+        return found, None
+    user = _checked(asked, found.user)
+    if isinstance(user, Refusal):
+        user.counts_for = found.key
+        user.headers.update(found.headers)
+    return user, found
+
+
+def _without_keys(asking: Sequence[Asking]) -> list[AbstractUser | Refusal]:
     ids = [_id_of(asked.token) if asked.token else None for asked in asking]
     users = User.objects.filter(is_active=True).in_bulk([n for n in ids if isinstance(n, int)])
     people: list[AbstractUser | Refusal] = []

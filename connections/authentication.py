@@ -9,6 +9,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.settings import api_settings
 
+from connections.keys import get_keys
 from connections.tokens import InvalidToken, bearer_of, user_of
 
 
@@ -16,8 +17,9 @@ class StreamToken(BaseAuthentication):
     """Only for what is a person's own: never for what operators do."""
 
     def authenticate(self, request: Request) -> tuple[User, None] | None:
-        token = bearer_of(get_authorization_header(request).decode("latin-1"))
-        if token is None:
+        authorization = get_authorization_header(request).decode("latin-1")
+        token = bearer_of(authorization)
+        if token is None or get_keys().credential("", authorization):
             return None
         try:
             return user_of(token), None

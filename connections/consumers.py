@@ -17,18 +17,21 @@ from django.core.signing import BadSignature
 from django.http import parse_cookie
 
 from connections import cors, grip
-from connections.admissions import Asking, Identified, identify
+from connections.admissions import Admitted, Asking, Identified, count, identify
 from connections.hub import Hub, get_hub
+from connections.keys import get_keys
 from connections.refusals import ConnectLimit, Refusal, full, unauthorized, unavailable
 from connections.screening import get_screening
 from connections.stream import CLIENT_GONE, Stream
 from connections.tokens import bearer_of
 from connections.wire import encode
-from outbox.logs import get_log
+from jobs.acting import STREAM, Actor, acting_as, address_behind
+from jobs.correlation import HEADER, correlated, correlation_id, requested_id
 from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
 
+ID_HEADERS = (HEADER, "traceparent")
 POSITION = re.compile(r"[0-9]{1,19}")  # of more digits `int` may raise
 MAX_POSITION = 2**63 - 1
 ALLOWED = "GET, HEAD, OPTIONS"
@@ -42,11 +45,16 @@ _limit = ConnectLimit()
 class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     """One request, one stream. No channel layer: the log brings everything."""
 
+    for_other_sites = True
+
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         self.scope, self.base_send, self.started = scope, send, False
         self.headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         self.query = parse_qs(scope["query_string"].decode("latin-1"))
-        task = asyncio.create_task(self.answer())
+        named = {name: self.headers.get(name.lower().encode(), "") for name in ID_HEADERS}
+        # Else it would be the doing of whoever started the server.
+        with correlated(requested_id(named)), acting_as(Actor(STREAM, address=self.address)):
+            task = asyncio.create_task(self.answer())
         try:
             while (await receive())["type"] != "http.disconnect":
                 pass
@@ -81,8 +89,11 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             raise Refusal(
                 HTTPStatus.METHOD_NOT_ALLOWED, "method_not_allowed", "Use GET.", {"Allow": ALLOWED}
             )
+        await self.open()
+
+    async def open(self) -> None:
         hub = get_hub()
-        self.refuse_when_full(hub)
+        self.refuse_when_full(len(hub.streams))
         proxied = grip.is_proxied(self.headers)
         held = self.scope.get("url_route", {}).get("kwargs", {}).get("held")
         if (proxied or held) and not grip.is_signed(self.headers):
@@ -98,19 +109,28 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
         if held:
             await self.go_on(hub, held)
             return
-        if after is not None and after > hub.head and after > await hub.in_database(self.head):
-            after = GONE
+        after = await self.known(hub, after)
         if self.scope["method"] == "HEAD":
-            await hub.in_database(self.identify)
-            await self.start(HTTPStatus.OK, self.stream_headers())
+            found = await hub.in_database(self.identify)
+            await self.start(HTTPStatus.OK, {**self.stream_headers(), **found.headers})
             await self.write(b"", more=False)
             return
         if not (proxied and await self.hand_over(hub, after)):
             await self.stream(hub, after)
 
+    async def known(self, hub: Hub, after: int | None) -> int | None:
+        """A position from the future, as after a restore, is as one that is gone."""
+        if after is not None and after > hub.head and after > await hub.in_database(hub.log.head):
+            return GONE
+        return after
+
     async def stream(self, hub: Hub, after: int | None) -> None:
         asked_at = hub.head
-        connection, others, screen = await hub.admissions.request(self.asking())
+        admitted = await hub.admissions.request(self.asking())
+        await self.follow(hub, admitted, asked_at, after)
+
+    async def follow(self, hub: Hub, admitted: Admitted, asked_at: int, after: int | None) -> None:
+        connection, others, screen, headers = admitted
         try:
             recovered = after is not None and await self.can_replay(hub, after)
         except BaseException:
@@ -118,11 +138,17 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             raise
         position = after if after is not None and recovered else hub.head
         stream = Stream(
-            hub, connection.pk, connection.user_id, connection.channels, position, screen
+            hub,
+            connection.pk,
+            connection.user_id,
+            connection.channels,
+            position,
+            screen,
+            connection.api_key,
         )
         hub.add(stream, asked_at)
         try:
-            await self.start(HTTPStatus.OK, self.stream_headers())
+            await self.start(HTTPStatus.OK, {**self.stream_headers(), **headers})
             if others >= settings.SSE_MAX_CONNECTIONS_PER_USER:
                 stream.reason = "connection limit"
                 await self.write(limit_reached(), more=False)
@@ -144,15 +170,18 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
             return False
         if hub.ring.after(after) is not None:
             return True
-        return await hub.in_database(get_log().replay, BROADCASTS, after, 1) is not None
+        return await hub.in_database(hub.log.replay, BROADCASTS, after, 1) is not None
 
     # Streams that a proxy holds
 
     async def hand_over(self, hub: Hub, after: int | None) -> bool:
         """Have the proxy hold the stream, and say what was missed; False if it cannot hold it."""
+        if self.asking().api_key:  # the proxy could not tell its streams from the person's others
+            return False
         # Asked before the channels: if these change meanwhile, the proxy is told after it.
         told = await hub.in_database(grip.published)
-        user, channels = await hub.in_database(self.identify)
+        found = await hub.in_database(self.identify)
+        user, channels = found.user, found.channels
         if len(channels) >= settings.GRIP_MAX_CHANNELS or await self.is_screened(hub, user.pk):
             return False  # what the proxy is told is the same for all whom it is for
         recovered = after is not None and await self.can_replay(hub, after)
@@ -202,12 +231,10 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     # Who asks for what, in a thread of the database
 
-    def head(self) -> int:
-        return get_log().head()
-
     def identify(self) -> Identified:
         """Raises `Refusal`."""
         (found,) = identify([self.asking()])
+        count([found])
         if isinstance(found, Refusal):
             raise found
         return found
@@ -215,9 +242,12 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     def asking(self) -> Asking:
         cookies = parse_cookie(self.headers.get(b"cookie", ""))
         wanted = [*self.query.get("user", []), *self.query.get("userId", [])]
+        authorization = self.headers.get(b"authorization", "")
+        api_key = get_keys().credential(self.headers.get(b"x-api-key", ""), authorization)
+        token = bearer_of(authorization) or next(iter(self.query.get("token", [])), None)
         return Asking(
-            token=bearer_of(self.headers.get(b"authorization", ""))
-            or next(iter(self.query.get("token", [])), None),
+            api_key=api_key,
+            token=None if api_key else token,
             session=cookies.get(settings.SESSION_COOKIE_NAME),
             wanted=next(iter(wanted), None),
             address=self.address,
@@ -238,18 +268,19 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
                 HTTPStatus.BAD_REQUEST,
                 "invalid_last_event_id",
                 f"Last-Event-ID must be a position such as 42, not {text[:50]!r}: "
-                "leave it out and refetch the inbox.",
+                "leave it out, and fetch anew what you show.",
             )
         return int(text)
 
-    def refuse_when_full(self, hub: Hub) -> None:
-        if hub.stopping.is_set() or len(hub.streams) >= settings.SSE_MAX_CONNECTIONS:
+    def refuse_when_full(self, streams: int) -> None:
+        if get_hub().stopping.is_set() or streams >= settings.SSE_MAX_CONNECTIONS:
             raise full()
 
     @property
     def address(self) -> str:
         client = self.scope.get("client")
-        return str(client[0]) if client else ""
+        forwarded = self.headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        return address_behind(str(client[0]) if client else "", forwarded)
 
     # What is answered
 
@@ -263,8 +294,9 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     async def start(self, status: HTTPStatus, headers: dict[str, str]) -> None:
         self.started = True
         preflight = self.scope["method"] == "OPTIONS"
-        headers |= {"Vary": "Authorization, Cookie, Origin"}
-        headers |= cors.headers_for(self.headers.get(b"origin", ""), preflight=preflight)
+        headers |= {"Vary": "Authorization, Cookie, Origin", HEADER: correlation_id()}
+        if self.for_other_sites:
+            headers |= cors.headers_for(self.headers.get(b"origin", ""), preflight=preflight)
         pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         await self.base_send(
             {"type": "http.response.start", "status": status.value, "headers": pairs}

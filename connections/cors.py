@@ -8,7 +8,9 @@ from django.utils.deprecation import MiddlewareMixin
 PATH = "/api/user/"
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, HEAD, POST",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID, X-CSRFToken",
+    "Access-Control-Allow-Headers": (
+        "Authorization, Content-Type, Last-Event-ID, traceparent, X-CSRFToken, X-Request-ID"
+    ),
     "Access-Control-Max-Age": "7200",  # no browser keeps it longer
 }
 
@@ -19,7 +21,7 @@ def headers_for(origin: str, *, preflight: bool = False) -> dict[str, str]:
     allowed = {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Credentials": "true",
-        "Access-Control-Expose-Headers": "Retry-After",
+        "Access-Control-Expose-Headers": "RateLimit, RateLimit-Policy, Retry-After, X-Request-ID",
     }
     return allowed | (PREFLIGHT if preflight else {})
 

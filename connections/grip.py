@@ -162,9 +162,10 @@ async def _frames(
 
 
 def closes_all(frame: Frame) -> bool:
-    """Whether it ends every stream of the person; held ones have no number of their own."""
+    """Whether it ends every stream of the person; held ones have no number of their own, and none
+    was opened by an API key."""
     assert frame.data is not None
-    return frame.data["connection_id"] is None
+    return frame.data["connection_id"] is None and "api_key" not in frame.data
 
 
 def farewell(frame: Frame) -> bytes:

@@ -14,6 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -25,14 +27,15 @@ from django_eventstream.views import ListenerManager
 
 from connections.admissions import Admissions
 from connections.counters import counters
-from connections.registry import get_registry
+from connections.registry import Registry, get_registry
 from connections.ring import Ring
 from connections.screening import RELEASE, Held, held_by, until
 from connections.services import CLOSE
 from connections.signals import delivered
 from connections.stream import Stream
 from connections.wire import Frame, frames_of, notice
-from outbox.logs import LogUnavailable, Record, get_log, newer
+from jobs import tracing
+from outbox.logs import EventLog, LogUnavailable, Record, get_log, newer
 from outbox.topics import BROADCASTS
 
 logger = logging.getLogger(__name__)
@@ -84,19 +87,31 @@ class Hub(ListenerManager):  # type: ignore[misc]
         self.tasks: list[asyncio.Task[None]] = []
         self.reader = threading.Thread(target=self._read, name="log-reader", daemon=True)
 
+    @property
+    def log(self) -> EventLog:
+        return get_log()
+
+    @property
+    def registry(self) -> Registry:
+        return get_registry()
+
     # Life of the process
 
     async def start(self) -> None:
         """Read the log from now on; the first stream that connects starts it, once."""
         if self.started is None or _has_failed(self.started):
-            self.started = asyncio.create_task(self._start())
+            # Its tasks live on: they are not of the request that happens to be the first.
+            self.started = asyncio.create_task(self._start(), context=Context())
         await asyncio.shield(self.started)
 
     async def _start(self) -> None:
-        self.loop = asyncio.get_running_loop()
         eventstream_views.listener_manager = self
-        await self.in_database(get_registry().start, self.node)
-        records, since = await self.in_database(get_log().tail, BROADCASTS, self.ring.size)
+        await self._begin()
+
+    async def _begin(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        await self.in_database(self.registry.start, self.node)
+        records, since = await self.in_database(self.log.tail, BROADCASTS, self.ring.size)
         self.ring.fill(frames_of(records), since)
         self.head = self.read_to = records[-1].position if records else since
         self.reader.start()
@@ -119,7 +134,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         for task in self.tasks:
             task.cancel()
         await self.flush()
-        await self.in_database(get_registry().stop, self.node)
+        await self.in_database(self.registry.stop, self.node)
         self.reader.join(SHUTDOWN_GRACE)
         self.database.shutdown()
 
@@ -127,7 +142,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
         """Run it in one of the few threads that may use the database."""
         call = database_task(function)
         return await asyncio.get_running_loop().run_in_executor(
-            self.database, lambda: call(*args, **kwargs)
+            self.database, partial(copy_context().run, call, *args, **kwargs)
         )
 
     # Streams
@@ -195,7 +210,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
     def _read(self) -> None:
         while not self.stopping.is_set():
             try:
-                with closing(get_log().consumer([BROADCASTS])) as consumer:
+                with closing(self.log.consumer([BROADCASTS])) as consumer:
                     self._catch_up()
                     connection.close()  # the consumer may need none
                     while not self.stopping.is_set():
@@ -211,10 +226,10 @@ class Hub(ListenerManager):  # type: ignore[misc]
 
     def _catch_up(self) -> None:
         """What was published before the consumer began: subscribe, replay, live, as clients do."""
-        while records := get_log().replay(BROADCASTS, self.read_to, STRETCH):
+        while records := self.log.replay(BROADCASTS, self.read_to, STRETCH):
             self._hand_over(records)
         if records is None:
-            self.read_to = get_log().head()
+            self.read_to = self.log.head()
             self.loop.call_soon_threadsafe(self._lose_track, self.read_to)
 
     def _hand_over(self, records: list[Record]) -> None:
@@ -241,6 +256,7 @@ class Hub(ListenerManager):  # type: ignore[misc]
 
     def dispatch(self, frames: list[Frame]) -> None:
         """Hand the frames to whom they address; in the ring before any stream can ask for them."""
+        began = time.time_ns()
         self.ring.extend(frames)
         self.head = frames[-1].position if frames else self.head
         touched: set[Stream] = set()
@@ -254,6 +270,21 @@ class Hub(ListenerManager):  # type: ignore[misc]
                     stream.push(frame)
         for stream in touched:
             stream.flush()
+        if settings.TRACING:
+            self._trace(frames, began)
+
+    def _trace(self, frames: list[Frame], began: int) -> None:
+        """One span an event: never one a client."""
+        for frame in frames:
+            tracing.record(
+                f"dispatch {frame.type}",
+                "consumer",
+                frame.traceparent,
+                began,
+                node=self.node,
+                position=frame.position,
+                streams=len(self._addressed(frame)),
+            )
 
     def _addressed(self, frame: Frame) -> set[Stream]:
         streams = self.by_channel
@@ -263,9 +294,9 @@ class Hub(ListenerManager):  # type: ignore[misc]
 
     def _close_as_told(self, frame: Frame, addressed: set[Stream]) -> None:
         assert frame.data is not None
-        wanted = frame.data["connection_id"]
+        wanted, api_key = frame.data["connection_id"], frame.data.get("api_key")
         for stream in list(addressed):
-            if wanted in (None, str(stream.id)):
+            if wanted in (None, str(stream.id)) and api_key in (None, stream.api_key):
                 self._close(stream, frame.data["reason"], reconnect=frame.data["reconnect"])
 
     def _close(self, stream: Stream, reason: str, *, reconnect: bool) -> None:
@@ -286,9 +317,9 @@ class Hub(ListenerManager):  # type: ignore[misc]
                 else:
                     stream.push(beat)
                     stream.flush()
-            await self._quietly(get_registry().heartbeat, self.node, list(self.streams))
+            await self._quietly(self.registry.heartbeat, self.node, list(self.streams))
             if now >= touch_at:
-                await self._quietly(get_registry().touch, list(self.streams))
+                await self._quietly(self.registry.touch, list(self.streams))
                 touch_at = now + settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT.total_seconds() / 3
 
     async def _flushes(self) -> None:
@@ -303,9 +334,9 @@ class Hub(ListenerManager):  # type: ignore[misc]
         if deliveries and not await self._quietly(_record, deliveries):
             for broadcast_id, user_ids in deliveries.items():
                 self.deliveries[broadcast_id] |= user_ids
-        if get_registry().unwritten:
-            await self._quietly(get_registry().flush)
-        if closed and not await self._quietly(get_registry().unregister, closed):
+        if self.registry.unwritten:
+            await self._quietly(self.registry.flush)
+        if closed and not await self._quietly(self.registry.unregister, closed):
             self.closed |= closed  # again with the next batch
 
     async def _quietly(self, function: Callable[..., None], *args: Any) -> bool:

@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily as Gauge
 from prometheus_client.metrics_core import Metric
 
 from connections.counters import counters
+from connections.feed import get_feed
 from connections.hub import get_hub
 from connections.models import Connection, Node
 
@@ -41,7 +42,7 @@ def _of_the_cluster() -> Iterator[Metric]:
 def _of_this_process() -> Iterator[Metric]:
     hub = get_hub()
     opened = Gauge("broadcast_streams_open", "Streams of this process.", labels=["node"])
-    opened.add_metric([hub.node], len(hub.streams))
+    opened.add_metric([hub.node], len(hub.streams) + len(get_feed().streams))
     yield opened
     for name, text, value in (
         ("opened", "Streams that were opened.", counters.opened),

@@ -8,6 +8,8 @@ from http import HTTPStatus
 
 from django.conf import settings
 
+from jobs.correlation import correlation_id
+
 
 @dataclass
 class Refusal(Exception):
@@ -15,9 +17,16 @@ class Refusal(Exception):
     code: str
     message: str
     headers: dict[str, str] = field(default_factory=dict)
+    counts_for: int | None = None
+    """The API key that was used, if any."""
 
     def body(self) -> bytes:
-        error = {"status": self.status.value, "code": self.code, "message": self.message}
+        error = {
+            "status": self.status.value,
+            "code": self.code,
+            "message": self.message,
+            "request_id": correlation_id(),
+        }
         return json.dumps(error).encode()
 
 

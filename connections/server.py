@@ -6,15 +6,21 @@ once, and SIGTERM tells every stream before the server stops.
 """
 
 import asyncio
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from daphne.server import Server as DaphneServer
 from twisted.internet import defer
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.tcp import Connection
+from twisted.web.http import RESPONSES
 from zope.interface import implementer
 
 from connections.hub import Hub
+
+# Twisted knows no 429: it would say "Unknown Status" of it.
+RESPONSES.update({s.value: s.phrase.encode() for s in HTTPStatus if s.value not in RESPONSES})
 
 
 @implementer(IPushProducer)
@@ -36,9 +42,9 @@ class Flow:
 
 
 class Server(DaphneServer):  # type: ignore[misc]
-    def __init__(self, *args: Any, hub: Hub, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, hubs: Sequence[Hub], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.hub = hub
+        self.hubs = hubs
         self.failed = False
         self.listening: list[Any] = []
 
@@ -50,7 +56,8 @@ class Server(DaphneServer):  # type: ignore[misc]
         """
         for port in self.listening:
             port.stopListening()
-        told = defer.Deferred.fromFuture(asyncio.ensure_future(self.hub.shut_down()))
+        all_told = asyncio.gather(*(hub.shut_down() for hub in self.hubs))
+        told = defer.Deferred.fromFuture(all_told)
         return told.addBoth(lambda _: self._kill_the_rest())
 
     def _kill_the_rest(self) -> Any:

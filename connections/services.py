@@ -1,7 +1,7 @@
 """Verbs on connections. They travel as events of the log, so that they reach the process that
 holds the stream, whichever it is, with or without Redis."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,12 +12,14 @@ from django.db.models.functions import Now
 from connections.models import Connection, ConnectionStatus, Node
 from connections.registry import get_registry
 from jobs import clock
+from jobs.acting import did
 from jobs.leases import fenced
 from jobs.progress import advance, expect, track
 from outbox.services import build_event, emit, emit_all
 
 CLOSE = "connection.close"
 CHUNK = 1_000
+BY_OPERATOR = "disconnected by an operator"
 
 
 @transaction.atomic
@@ -30,6 +32,13 @@ def disconnect(connection: Connection, reason: str, *, reconnect: bool = False) 
 
 
 @transaction.atomic
+def disconnect_by_operator(connection: Connection) -> None:
+    """End the stream of somebody else, whose client does not come back by itself."""
+    disconnect(connection, BY_OPERATOR)
+    did("connection.disconnected", connection, user_id=connection.user_id)
+
+
+@transaction.atomic
 def disconnect_people(user_ids: Collection[int], *, reason: str, reconnect: bool) -> None:
     """End every stream of these people; with `reconnect` their clients come back at once."""
     people = sorted(user_ids)
@@ -37,6 +46,19 @@ def disconnect_people(user_ids: Collection[int], *, reason: str, reconnect: bool
     for start in range(0, len(people), CHUNK):
         channels = [f"user-{pk}" for pk in people[start : start + CHUNK]]
         emit_all([build_event(CLOSE, key="connections", data=data, channels=channels)])
+
+
+def disconnect_keys(keys: Mapping[str, int], *, reason: str, reconnect: bool) -> None:
+    """End the streams that these API keys opened; given with the person of each."""
+    data = {"connection_id": None, "reason": reason, "reconnect": reconnect}
+    emit_all(
+        [
+            build_event(
+                CLOSE, key=f"user-{pk}", data=data | {"api_key": name}, channels=[f"user-{pk}"]
+            )
+            for name, pk in keys.items()
+        ]
+    )
 
 
 def mark_inactive(ids: Collection[UUID], reason: str) -> int:

@@ -16,7 +16,6 @@ from connections.counters import counters
 from connections.screening import RELEASE, Held, Screen, until
 from connections.services import CLOSE
 from connections.wire import Frame, encode, frames_of, notice
-from outbox.logs import get_log
 from outbox.topics import BROADCASTS
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ class Stream:
     """
 
     __slots__ = (
-        "asked", "begun", "behind", "channels", "farewell", "hub", "id", "idle", "most_bytes",
-        "position", "queue", "reason", "screen", "size", "stuck_since", "task", "told", "user_id",
-        "wake", "write",
+        "api_key", "asked", "begun", "behind", "channels", "farewell", "hub", "id", "idle",
+        "most_bytes", "position", "queue", "reason", "screen", "size", "stuck_since", "task",
+        "told", "user_id", "wake", "write",
     )  # fmt: skip
 
     def __init__(
@@ -54,10 +53,12 @@ class Stream:
         channels: Iterable[str],
         position: int,
         screen: Screen | None = None,
+        api_key: str = "",
     ) -> None:
         self.hub = hub
         self.id = id
         self.user_id = user_id
+        self.api_key = api_key
         self.channels = frozenset(channels)
         self.position = position
         self.screen = screen
@@ -190,7 +191,7 @@ class Stream:
         records = None
         if self.hub.head - self.position <= settings.SSE_REPLAY_LIMIT:
             records = await self.hub.in_database(
-                get_log().replay, BROADCASTS, self.position, STRETCH
+                self.hub.log.replay, BROADCASTS, self.position, STRETCH
             )
         if records is None:
             self.reset()

@@ -44,6 +44,7 @@ class Frame:
     """Nobody's preferences keep it back."""
     activated_at: datetime | None = None
     """Or reminded of: the moment by which quiet hours hold it."""
+    traceparent: str = ""
 
     @property
     def is_message(self) -> bool:
@@ -76,13 +77,16 @@ def frame_of(record: Record) -> Frame:
     good_until = float("inf")
     if data.get("fire_and_forget"):
         good_until = datetime.fromisoformat(data["expires_at"]).timestamp()
+    trace = record.value.get("traceparent", "")
+    told = data | {"traceparent": trace} if trace else data  # the client's word goes on with it
     return Frame(
-        body=encode(NAMES.get(record.type, record.type), data, record.position),
+        body=encode(NAMES.get(record.type, record.type), told, record.position),
         position=record.position,
         channels=tuple(record.channels),
         type=record.type,
         data={"broadcast_id": data.get("broadcast_id")} if "broadcast_id" in data else data,
         good_until=good_until,
+        traceparent=trace,
         **_screened_by(data),
     )
 

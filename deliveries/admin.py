@@ -41,7 +41,6 @@ from deliveries.models import (
     Retry,
     State,
     Status,
-    check_patterns,
 )
 from deliveries.requests import build_request
 from deliveries.services import InvalidTransition
@@ -56,6 +55,7 @@ from jobs.pages import (
     some_of,
     to_the_second,
 )
+from outbox.patterns import check_patterns
 
 NOT_ACTIVE = _("It is not active: what is sent waits until it is enabled.")
 STATE_LABELS = {State.ACTIVE: "success", State.PAUSED: "warning", State.DISABLED: "danger"}
@@ -598,7 +598,7 @@ def _page_of_retry(request: HttpRequest, retry: Retry) -> str:
 
 def _secrets(endpoint: Endpoint) -> Iterator[tuple[Any, SafeString]]:
     """All that sign now; first the one that receivers should use."""
-    current, *old = endpoint.signing_secrets(timezone.now())
+    current, *old = services.show_secrets(endpoint)
     yield _("Current"), preformatted(current)
     for value in old:
         yield _("Rotated out, still signs"), preformatted(value)

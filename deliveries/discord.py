@@ -17,7 +17,7 @@ TOTAL = 6000
 
 COLOURS = {
     "blog": 3447003,
-    "twitch": 10181046,
+    "twitchbot": 10181046,
     "link": 3066993,
     "broadcast": 15844367,
     "alert": 15158332,

@@ -1,14 +1,15 @@
 """Requests beside each other: an event loop in a thread of its own, which never touches rows."""
 
 import asyncio
+import json
 import logging
 import queue
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,6 +19,8 @@ from django.utils import timezone
 from deliveries.client import Client
 from deliveries.models import Delivery, Endpoint
 from deliveries.requests import Answer, Request, build_request
+from jobs import tracing
+from jobs.correlation import correlated
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +104,8 @@ class Dispatcher:
     async def _send(self, sending: Sending) -> None:
         async with self.gates[sending.endpoint.pk]:
             if time.monotonic() < sending.start_by:
-                await self._attempt(sending)
+                with _about(sending.delivery):
+                    await self._attempt(sending)
         self.finished.put(sending)
 
     async def _attempt(self, sending: Sending) -> None:
@@ -115,3 +119,22 @@ class Dispatcher:
             logger.exception("Delivery %s cannot be sent", sending.delivery.pk)
             sending.answer = Answer(error=f"{type(error).__name__}: {error}")
         sending.duration = time.monotonic() - start
+        answer = sending.answer
+        tracing.describe(http__response__status_code=answer.status, error=answer.error)
+
+
+@contextmanager
+def _about(delivery: Delivery) -> Iterator[None]:
+    """What is logged and sent meanwhile belongs to what set off its event."""
+    envelope = json.loads(delivery.body)
+    with (
+        correlated(envelope.get("correlationid", ""), delivery.event_id),
+        tracing.span(
+            f"deliver {delivery.type}",
+            "client",
+            envelope.get("traceparent", ""),
+            delivery__id=delivery.pk,
+            attempt=delivery.attempts + 1,
+        ),
+    ):
+        yield

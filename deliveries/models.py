@@ -1,5 +1,4 @@
 import base64
-import re
 import secrets
 from datetime import datetime
 from typing import Any
@@ -12,18 +11,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from deliveries.guard import Forbidden, check_literal
-
-PATTERN = re.compile(r"\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*(\.\*)?")
-INTERNAL = frozenset(
-    {
-        "broadcast.acknowledged",
-        "broadcast.dismissed",
-        "broadcast.read",
-        "connection.close",
-        "quiet.ended",
-    }
-)
-"""Of single people and their streams: for an endpoint that names them in full, never by `*`."""
+from outbox.patterns import check_patterns, wanted
 
 TRIP = 5
 """Failures in a row that open an endpoint's circuit: from then on one delivery at a time asks."""
@@ -52,6 +40,7 @@ class Status(models.TextChoices):
 
 WAITING = [Status.PENDING, Status.RETRYING]
 UNDELIVERED = [Status.FAILED, Status.DEAD]
+LAST_PORT = 65_535
 
 
 def new_secret() -> str:
@@ -67,29 +56,19 @@ def check_url(url: str) -> None:
     """Raise `ValidationError` for what cannot, or must not, be sent to."""
     try:
         parsed = httpx.URL(url)
+        host = parsed.host  # which is decoded here, where it is international
     except (httpx.InvalidURL, UnicodeError) as error:
         raise ValidationError(_("This is no address: %(why)s.") % {"why": error}) from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not host:
         raise ValidationError(_("Write an address that begins with https:// or http://."))
     if parsed.userinfo:
         raise ValidationError(_("Leave the name and password out of the address."))
+    if (parsed.port or 0) > LAST_PORT:
+        raise ValidationError(_("The port is at most %(last)s.") % {"last": LAST_PORT})
     try:
-        check_literal(parsed.host)
+        check_literal(host)
     except Forbidden as error:
         raise ValidationError(str(error)) from error
-
-
-def check_patterns(patterns: Any) -> None:
-    """Raise `ValidationError` unless it is a list of event types, or of their beginnings."""
-    if not isinstance(patterns, list) or not patterns:
-        raise ValidationError(_('Name at least one event type, such as "broadcast.*" or "*".'))
-    wrong = [str(p) for p in patterns if not isinstance(p, str) or not PATTERN.fullmatch(p)]
-    if wrong:
-        message = _(
-            "%(wrong)s: write an event type (link.expired), its beginning (broadcast.*)"
-            " or * for all."
-        )
-        raise ValidationError(message % {"wrong": ", ".join(wrong)})
 
 
 class EndpointQuerySet(models.QuerySet["Endpoint"]):
@@ -153,12 +132,7 @@ class Endpoint(models.Model):
         return self.name
 
     def wants(self, event_type: str) -> bool:
-        if event_type in INTERNAL:
-            return event_type in self.patterns
-        return any(
-            pattern == event_type or (pattern[-1] == "*" and event_type.startswith(pattern[:-1]))
-            for pattern in self.patterns
-        )
+        return wanted(self.patterns, event_type)
 
     @property
     def pace(self) -> int | None:

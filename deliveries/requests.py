@@ -12,6 +12,7 @@ from standardwebhooks import Webhook
 
 from deliveries import discord
 from deliveries.models import Delivery, Endpoint, Kind
+from jobs import tracing
 
 USER_AGENT = "Broadcast-Webhooks/1"
 GONE = {Kind.WEBHOOK: {410}, Kind.DISCORD: {404, 410}}
@@ -55,6 +56,8 @@ def build_request(endpoint: Endpoint, delivery: Delivery, at: datetime) -> Reque
         headers["Content-Type"] = "application/json"
         return Request(discord.address(endpoint.url), headers, message.encode())
     headers["Content-Type"] = "application/cloudevents+json; charset=utf-8"
+    if trace := tracing.traceparent():
+        headers["traceparent"] = trace
     headers |= signatures(endpoint.signing_secrets(at), delivery, at)
     return Request(endpoint.url, headers, delivery.body.encode())
 

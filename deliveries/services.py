@@ -22,8 +22,10 @@ from deliveries.models import (
 )
 from deliveries.signals import endpoint_enabled, endpoint_given_up
 from jobs import clock
+from jobs.acting import did, differences
 from jobs.leases import fenced
 from jobs.progress import advance
+from jobs.transitions import InvalidTransition as InvalidTransition
 from jobs.wake import notify
 from outbox.consumers import Envelope
 from outbox.models import Priority
@@ -33,10 +35,6 @@ DELIVERIES = "deliveries"  # the channel that wakes the sender
 TEST = "webhook.test"
 BATCH = 5_000
 ANEW: dict[str, Any] = {"failures": 0, "failing_since": None, "not_before": None}
-
-
-class InvalidTransition(Exception):
-    """The endpoint or the delivery is not in a state that allows it; the message says so."""
 
 
 @transaction.atomic
@@ -87,6 +85,7 @@ def send_test(endpoint: Endpoint) -> Delivery:
     }
     delivery = build_delivery(endpoint, envelope, clock.now())
     delivery.save()
+    did("endpoint.tested", endpoint)
     notify(DELIVERIES)
     return delivery
 
@@ -97,6 +96,12 @@ def edit(endpoint: Endpoint, **fields: Any) -> None:
 
     At another address the circuit starts anew.
     """
+    stored = Endpoint.objects.get(pk=endpoint.pk)
+    changes = differences({name: getattr(stored, name) for name in fields}, fields)
+    if "url" in changes:  # that of Discord is a secret
+        changes["url"] = ["…", "…"]
+    if changes:
+        did("endpoint.changed", endpoint, changes=changes)
     if "url" in fields:
         fields |= ANEW
     Endpoint.objects.filter(pk=endpoint.pk).update(**fields)
@@ -116,7 +121,14 @@ def rotate_secret(endpoint: Endpoint) -> str:
     ]
     endpoint.secrets = [{"value": new_secret(), "until": None}, *old]
     Endpoint.objects.filter(pk=row.pk).update(secrets=endpoint.secrets)
+    did("endpoint.secret_rotated", endpoint)
     return str(endpoint.secrets[0]["value"])
+
+
+def show_secrets(endpoint: Endpoint) -> list[str]:
+    """Those that sign now, the newest first; it is noted who saw them."""
+    did("endpoint.secret_shown", endpoint)
+    return endpoint.signing_secrets(timezone.now())
 
 
 def _until(endpoint: Endpoint, value: str) -> str | None:
@@ -124,9 +136,11 @@ def _until(endpoint: Endpoint, value: str) -> str | None:
     return until
 
 
+@transaction.atomic
 def pause(endpoint: Endpoint) -> None:
     """Events are collected, and wait until it is resumed."""
     _move(endpoint, [State.ACTIVE], State.PAUSED)
+    did("endpoint.paused", endpoint)
 
 
 @transaction.atomic
@@ -137,6 +151,7 @@ def enable(endpoint: Endpoint) -> None:
     if was_disabled:
         emit("endpoint.enabled", f"endpoint-{endpoint.pk}", facts(endpoint))
         endpoint_enabled.send(Endpoint, endpoint=endpoint)
+    did("endpoint.enabled", endpoint)
     notify(DELIVERIES)
 
 
@@ -150,6 +165,7 @@ def disable(endpoint: Endpoint, reason: str) -> None:
         facts(endpoint),
         priority=Priority.HIGH,
     )
+    did("endpoint.disabled", endpoint, reason=reason)
 
 
 @transaction.atomic
@@ -195,7 +211,9 @@ def retry(deliveries: DeliveryQuerySet, what: str, by: str) -> Retry:
     ids = list(finished.order_by("id").values_list("pk", flat=True))
     made = Retry(what=what[:300], by=by, created_at=clock.now())
     if ids:
-        made.save()
+        with transaction.atomic():
+            made.save()
+            did("delivery.retried", made, what=made.what, count=len(ids))
     for start in range(0, len(ids), BATCH):
         with transaction.atomic():
             made.count += Delivery.objects.filter(

@@ -14,11 +14,8 @@ from jobs.leases import fenced
 from jobs.progress import advance, expect
 from jobs.registry import Standing, periodic, worker
 from jobs.wake import notify
-from outbox.consumers import Envelope, consume, consumer_group, groups
-from outbox.leases import STAND_BY, Leader
-from outbox.logs import Consumer, get_log
+from outbox.consumers import Envelope, GroupReader, consumer_group
 
-READ_WAIT = 1.0  # seconds; what is published wakes the reader sooner
 BATCH = 1_000
 
 
@@ -28,39 +25,10 @@ def collect_one(envelope: Envelope) -> None:
 
 
 @worker("DELIVERY_COLLECTOR")
-class Collector:
+class Collector(GroupReader):
     """Make a delivery of each event for each endpoint that wants it."""
 
-    wakes_on = "log"
-
-    def __init__(self) -> None:
-        self.leader = Leader(DELIVERIES)
-        self.consumer: Consumer | None = None
-
-    def step(self) -> float:
-        led = self.leader.token
-        if not self.leader.leads():
-            self._close()
-            return STAND_BY
-        if self.leader.token != led:  # somebody else may have read on meanwhile
-            self._close()
-        group = groups[DELIVERIES]
-        self.consumer = self.consumer or get_log().consumer(group.topics, group=group.name)
-        try:
-            consume(group, self.consumer, wait=min(READ_WAIT, settings.OUTBOX_LEASE_SECONDS / 3))
-        except Exception:
-            self._close()
-            raise
-        return 0.0
-
-    def stop(self) -> None:
-        self._close()
-        self.leader.resign()
-
-    def _close(self) -> None:
-        if self.consumer:
-            self.consumer.close()
-        self.consumer = None
+    group = DELIVERIES
 
 
 def sender_standing() -> Standing:

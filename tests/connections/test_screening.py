@@ -176,7 +176,7 @@ def live(
 ) -> World:
     async def run() -> World:
         world = World(ring_size)
-        monkeypatch.setattr(stream_module, "get_log", lambda: world)
+        monkeypatch.setattr(hub_module.Hub, "log", world)
         monkeypatch.setattr(hub_module, "held_by", world.held_by)
         monkeypatch.setattr(settings, "SSE_CLIENT_BUFFER_BYTES", buffer)
         world.connect()
@@ -354,7 +354,7 @@ def test_what_is_released_is_encoded_once_for_all_streams(monkeypatch: pytest.Mo
 
     async def two_tabs() -> None:
         world = World(50)
-        monkeypatch.setattr(stream_module, "get_log", lambda: world)
+        monkeypatch.setattr(hub_module.Hub, "log", world)
         monkeypatch.setattr(hub_module, "held_by", world.held_by)
         for _ in range(2):
             world.connect()
@@ -399,7 +399,7 @@ def test_a_reminder_of_what_was_told_by_day_comes_when_the_night_is_over(
 
     async def run() -> World:
         world = World(50)
-        monkeypatch.setattr(stream_module, "get_log", lambda: world)
+        monkeypatch.setattr(hub_module.Hub, "log", world)
         monkeypatch.setattr(
             hub_module,
             "held_by",

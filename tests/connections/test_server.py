@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from daphne.server import Server as DaphneServer
+from twisted.web.http import Request
+from twisted.web.test.requesthelper import DummyChannel
 
 from connections import server
 from connections.server import Flow, Server
@@ -52,3 +54,9 @@ def test_only_a_chunk_with_something_in_it_goes_out_by_itself(
     asyncio.run(Server.handle_reply(object.__new__(Server), protocol, message))
     assert socket.sent == ([b"4\r\ndata\r\n"] if eager else [])
     assert left_to_daphne == ([] if eager else [message])
+
+
+def test_what_is_too_many_is_said_in_words() -> None:
+    request = Request(DummyChannel())  # type: ignore[arg-type]
+    request.setResponseCode(429)
+    assert request.code_message == b"Too Many Requests"

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -155,6 +155,59 @@ def test_signing_out_cuts_the_streams_of_the_other_tabs(user: User, client: Clie
     client.force_login(user)
     client.logout()
     assert Event.objects.get(type=CLOSE).channels == [f"user-{user.pk}"]
+
+
+@pytest.mark.parametrize("right", ["is_staff", "is_superuser"])
+@pytest.mark.parametrize("only", [True, False])
+def test_who_loses_a_right_loses_their_streams_and_returns_without(
+    user: User, right: str, only: bool
+) -> None:
+    User.objects.filter(pk=user.pk).update(**{right: True})
+    assert not getattr(user, right)
+    user.save(update_fields=[right] if only else None)
+    event = Event.objects.get(type=CLOSE)
+    assert (event.channels, event.data["reconnect"]) == ([f"user-{user.pk}"], True)
+
+
+def test_who_is_given_a_right_keeps_their_streams(user: User) -> None:
+    user.is_staff = user.is_superuser = True
+    user.save()
+    user.is_staff = False
+    user.save(update_fields=["last_login"])  # as signing in does
+    assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize("change", ["remove", "clear", "set", "from there", "clear there"])
+def test_a_permission_that_a_group_loses_cuts_the_streams_of_its_staff(
+    user: User, change: str
+) -> None:
+    group = Group.objects.create(name="Crew")
+    permission = Permission.objects.get(codename="view_event", content_type__app_label="outbox")
+    group.permissions.add(permission)
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    group.user_set.add(user, User.objects.create(username="no staff"))
+    Event.objects.all().delete()
+    match change:
+        case "remove":
+            group.permissions.remove(permission)
+        case "clear":
+            group.permissions.clear()
+        case "set":
+            group.permissions.set([])
+        case "from there":
+            permission.group_set.remove(group)
+        case "clear there":
+            permission.group_set.clear()
+    assert [event.channels for event in Event.objects.filter(type=CLOSE)] == [[f"user-{user.pk}"]]
+
+
+def test_a_permission_that_a_group_is_given_cuts_nothing(user: User) -> None:
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    group = Group.objects.create(name="Crew")
+    user.groups.add(group)
+    Event.objects.all().delete()
+    group.permissions.add(Permission.objects.get(codename="view_broadcast"))
+    assert not Event.objects.exists()
 
 
 def test_saving_a_person_otherwise_cuts_nothing(user: User) -> None:

@@ -82,7 +82,6 @@ async def follow(
     steps: list[str], *, ring_size: int, buffer: int, start: int, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[MemoryHub, Stream]:
     hub = MemoryHub(ring_size)
-    monkeypatch.setattr(stream_module, "get_log", lambda: hub.log)
     monkeypatch.setattr(settings, "SSE_CLIENT_BUFFER_BYTES", buffer)
     for _ in range(start):
         hub.publish("mine")
@@ -245,7 +244,6 @@ def test_a_client_that_does_not_read_never_holds_more_than_its_buffer(
 def test_what_is_gone_from_the_log_is_a_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     async def too_late() -> list[Frame]:
         hub = MemoryHub(2)
-        monkeypatch.setattr(stream_module, "get_log", lambda: hub.log)
         for _ in range(20):
             hub.publish("mine")
         hub.log.deleted_to = 10
@@ -275,7 +273,6 @@ def test_what_comes_after_a_stream_was_told_to_end_is_not_for_it(
 ) -> None:
     async def told_to_end() -> list[bytes]:
         hub = MemoryHub(10)
-        monkeypatch.setattr(stream_module, "get_log", lambda: hub.log)
         stream = Stream(hub, uuid4(), 1, ["mine"], 0)  # type: ignore[arg-type]
         hub.streams.append(stream)
         written: list[bytes] = []

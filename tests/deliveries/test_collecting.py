@@ -10,7 +10,7 @@ from pytest_django import Settings
 
 from broadcasts.models import Audience, Broadcast
 from broadcasts.services import activate, cancel, compose, send
-from deliveries.models import INTERNAL, Delivery, Endpoint, State, Status
+from deliveries.models import Delivery, Endpoint, State, Status
 from deliveries.services import collect, send_test
 from deliveries.tasks import Collector
 from operations.models import Alert, Kind
@@ -18,6 +18,7 @@ from operations.services import raise_alert, resolve
 from outbox.deadletters import redrive
 from outbox.logs import DatabaseLog
 from outbox.models import ConsumerOffset, DeadLetter, Event
+from outbox.patterns import INTERNAL
 from outbox.relay import Relay
 from outbox.services import emit
 from outbox.topics import topic_of
@@ -73,7 +74,15 @@ def test_what_can_match_nothing_is_refused(patterns: object) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://example.org", "example.org", "http://", "http://a:b@example.org", "http://10.0.0.1/"],
+    [
+        "ftp://example.org",
+        "example.org",
+        "http://",
+        "https://xn--/",
+        "https://example.org:65536/",
+        "http://a:b@example.org",
+        "http://10.0.0.1/",
+    ],
 )
 def test_what_cannot_or_must_not_be_sent_to_is_refused(url: str) -> None:
     with pytest.raises(ValidationError) as error:

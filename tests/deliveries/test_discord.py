@@ -60,7 +60,12 @@ def test_an_embed_tells_the_event() -> None:
 
 @pytest.mark.parametrize(
     ("event_type", "colour"),
-    [("blog.made", 3447003), ("twitch.live", 10181046), ("link.made", 3066993), ("x.y", 5814783)],
+    [
+        ("blog.made", 3447003),
+        ("twitchbot.live", 10181046),
+        ("link.made", 3066993),
+        ("x.y", 5814783),
+    ],
 )
 def test_the_colour_tells_the_source(event_type: str, colour: int) -> None:
     assert embed_of(envelope(event_type))["color"] == colour

@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.module_loading import import_string
 
+from connections.feed import get_feed
 from connections.hub import get_hub
 from connections.server import Server
 
@@ -36,7 +37,7 @@ class Command(BaseCommand):
         server = Server(
             application=import_string(settings.ASGI_APPLICATION),
             endpoints=endpoints,
-            hub=get_hub(f"{settings.NODE_NAME}:{node}"),
+            hubs=[get_hub(f"{settings.NODE_NAME}:{node}"), get_feed()],
             server_name=None,
         )
         server.run()
