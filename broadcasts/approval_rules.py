@@ -5,7 +5,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from broadcasts.directory import UserServiceUnavailable, get_directory
-from broadcasts.models import Audience, Broadcast, Series
+from broadcasts.models import Audience, Broadcast, Rule, Series
 from outbox.models import Priority
 
 
@@ -13,7 +13,7 @@ def enabled() -> bool:
     return settings.BROADCAST_APPROVAL_ABOVE >= 0 or bool(settings.BROADCAST_APPROVAL_FOR)
 
 
-def reasons(broadcast: Broadcast | Series) -> list[str]:
+def reasons(broadcast: Broadcast | Rule | Series) -> list[str]:
     """Why it needs an approval; none when it needs none. Asks the directory, so in no transaction.
 
     What somebody sends to themselves alone, a test, needs none.
@@ -30,12 +30,12 @@ def reasons(broadcast: Broadcast | Series) -> list[str]:
     return found
 
 
-def _is_to_its_sender(broadcast: Broadcast | Series) -> bool:
+def _is_to_its_sender(broadcast: Broadcast | Rule | Series) -> bool:
     alone = broadcast.targets == [str(broadcast.sender_id)]
     return broadcast.audience == Audience.SELECTED and alone
 
 
-def _too_many(broadcast: Broadcast | Series, most: int) -> list[str]:
+def _too_many(broadcast: Broadcast | Rule | Series, most: int) -> list[str]:
     if most == 0:
         return [_("Every broadcast needs it.")]
     try:

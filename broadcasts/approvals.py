@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from broadcasts.directory import name_of
 from broadcasts.models import Approval, ApprovalStep, Broadcast, Decision, Series, Status
 from broadcasts.services import ChangedMeanwhile, InvalidTransition
+from jobs.acting import did
 from outbox.services import emit
 
 OPEN = [Approval.NONE, Approval.REJECTED]
@@ -34,6 +35,7 @@ def request(
         _move(broadcast, OPEN, Approval.REQUESTED, version)
         record(broadcast, Decision.REQUESTED, person, comment)
         _tell(broadcast, "broadcast.approval.requested", person)
+        did("broadcast.approval.requested", broadcast, comment=comment)
     return broadcast
 
 
@@ -46,6 +48,7 @@ def approve(
         refuse_own(broadcast, person)
         record(broadcast, Decision.APPROVED, person, comment)
         _tell(broadcast, "broadcast.approval.approved", person)
+        did("broadcast.approval.approved", broadcast, comment=comment)
     return broadcast
 
 
@@ -58,6 +61,7 @@ def reject(
         _move(broadcast, [Approval.REQUESTED], Approval.REJECTED, version)
         record(broadcast, Decision.REJECTED, person, comment)
         _tell(broadcast, "broadcast.approval.rejected", person)
+        did("broadcast.approval.rejected", broadcast, comment=comment)
     return broadcast
 
 
@@ -69,12 +73,16 @@ def withdraw(
         _move(broadcast, [Approval.REQUESTED, Approval.APPROVED], Approval.NONE, version)
         record(broadcast, Decision.WITHDRAWN, person, comment)
         _tell(broadcast, "broadcast.approval.withdrawn", person)
+        did("broadcast.approval.withdrawn", broadcast, comment=comment)
     return broadcast
 
 
 def comment(subject: Broadcast | Series, person: AbstractUser, comment: str) -> ApprovalStep:
     refuse_silence(comment)
-    return record(subject, Decision.COMMENTED, person, comment)
+    with transaction.atomic():
+        step = record(subject, Decision.COMMENTED, person, comment)
+        did("approval.commented", subject, comment=comment)
+    return step
 
 
 def takes_part(person: AbstractUser) -> bool:

@@ -11,10 +11,10 @@ from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.utils import timezone
 
-from broadcasts import approval_rules, approvals, series, services
+from broadcasts import approval_rules, approvals, rules, series, services
 from broadcasts.advisories import entry
 from broadcasts.importing import Import
-from broadcasts.models import Approval, Audience, Broadcast, Product, Series, Status, Template
+from broadcasts.models import Approval, Audience, Broadcast, Product, Rule, Series, Status, Template
 from broadcasts.receipts import mark_read, mark_seen
 from outbox.models import Priority
 
@@ -52,6 +52,30 @@ SERIES: dict[str, Any] = {
     "zone": "Europe/Berlin",
     "life": "8h",
 }
+RULES: list[dict[str, Any]] = [
+    {
+        "name": "Empty shelves",
+        "pattern": "foodfolio.variant.stock.empty",
+        "title": "{{ item_name }} is used up",
+        "content": "Nothing is left of {{ variant_name }}. Who goes past a shop?",
+        "category": "pantry",
+        "priority": Priority.LOW,
+        "life": "1d",
+        "cool_down": "8h",
+        "per_key": True,
+    },
+    {
+        "name": "New posts",
+        "pattern": "blog.post.*",
+        "conditions": [{"field": "published_at", "operator": "exists"}],
+        "title": "New in the blog: {{ title }}",
+        "content": f"[Read it]({settings.SITE_URL}/blog/{{{{ slug }}}})",
+        "category": "news",
+        "life": "7d",
+        "cool_down": "1d",
+        "per_key": True,
+    },
+]
 
 
 def create() -> bool:
@@ -70,6 +94,9 @@ def create() -> bool:
         Template.objects.get_or_create(name=fields["name"], defaults=fields)
     if not Series.objects.filter(title=SERIES["title"]).exists():
         series.start(admin, **SERIES)
+    for fields in RULES:
+        if not Rule.objects.filter(name=fields["name"]).exists():
+            rules.create(Rule(**fields), admin)
     for fields in _broadcasts(timezone.now()):
         _send(admin, **fields)
     return True

@@ -28,11 +28,26 @@ TAGS = nh3.ALLOWED_TAGS - {"img", "map", "area"}
 @lru_cache(maxsize=256)  # a page of an inbox shows what everybody's inbox shows
 def render(content: str) -> str:
     """Sanitised HTML; links open apart and pass no referrer on."""
-    parser = _plain if ENDLESS.search(content) else _linking
     return nh3.clean(
-        parser.render(content),
+        _parser_of(content).render(content),
         tags=TAGS,
         link_rel="noopener noreferrer nofollow",
         url_schemes={"http", "https", "mailto"},
         set_tag_attribute_values={"a": {"target": "_blank"}},
     )
+
+
+def links_of(content: str) -> set[str]:
+    """Where its links lead to, as they stand in the HTML."""
+    tokens = _parser_of(content).parse(content)
+    inline = (child for token in tokens for child in token.children or ())
+    return {str(child.attrs["href"]) for child in inline if child.type == "link_open"}
+
+
+def normalise(url: str) -> str:
+    """As the address of a link stands in the HTML."""
+    return _plain.normalizeLink(url)
+
+
+def _parser_of(content: str) -> MarkdownIt:
+    return _plain if ENDLESS.search(content) else _linking

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from broadcasts.languages import LONGEST_TAG, Translated
 from broadcasts.quiet import EVERY_DAY, ZONES, QuietHours, Window, next_moment, zone_of
+from jobs import correlation, tracing
 from outbox.models import Priority
 
 PASSED = timedelta(minutes=5)  # for clients to say that they showed what left, or is in no inbox
@@ -228,6 +229,13 @@ class Broadcast(Composition):
     )
     expires_at = models.DateTimeField(_("expires at"), null=True, blank=True)
 
+    shorten_links = models.BooleanField(
+        _("shorten links"),
+        default=False,
+        db_default=False,
+        help_text=_("When it is sent, so that its page shows who clicked."),
+    )
+
     status = models.CharField(
         _("status"), max_length=20, choices=Status.choices, default=Status.DRAFT, editable=False
     )
@@ -256,6 +264,24 @@ class Broadcast(Composition):
     )
     correlation_id = models.UUIDField(
         _("correlation id"), default=uuid.uuid4, editable=False, db_index=True
+    )
+    """Its name among clients, the same in all that they are told of it."""
+    caused_by = models.CharField(
+        _("set off by"),
+        max_length=correlation.LENGTH,
+        default=correlation.inherited_id,
+        db_default="",
+        blank=True,
+        editable=False,
+    )
+    """The correlation id of who sent it: what its clock does later belongs to that."""
+    traceparent = models.CharField(
+        _("trace"),
+        max_length=tracing.LENGTH,
+        default=tracing.traceparent,
+        db_default="",
+        blank=True,
+        editable=False,
     )
     is_test = models.BooleanField(  # of an operator, to nobody but themselves
         _("test"), default=False, db_default=False, editable=False
@@ -823,6 +849,7 @@ class DigestEntry(models.Model):
         return f"{self.digest_id}: {self.broadcast_id}"
 
 
+from broadcasts.rule_models import Outcome, Rule, RuleMatch  # noqa: E402
 from broadcasts.series_models import Series, Skip  # noqa: E402
 from broadcasts.template_models import Template  # noqa: E402
 
@@ -842,11 +869,14 @@ __all__ = [
     "Editor",
     "Email",
     "JSONLength",
+    "Outcome",
     "Preference",
     "Product",
     "Receipt",
     "ReceiptStatus",
     "Reminder",
+    "Rule",
+    "RuleMatch",
     "Series",
     "Skip",
     "Status",

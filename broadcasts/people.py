@@ -123,7 +123,7 @@ def _rows(lines: Iterable[str]) -> Iterator[Row]:
     lines = iter(lines)
     try:
         first, delimiter, before = _first(lines)
-        reader = csv.reader(chain([first], lines), delimiter=delimiter)
+        reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
         columns: dict[str, int] | None = None
         for cells in reader:
             cells = [cell.strip() for cell in cells]

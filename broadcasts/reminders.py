@@ -27,6 +27,7 @@ from broadcasts.messages import message_of
 from broadcasts.models import Audience, Broadcast, Receipt, Reminder
 from broadcasts.services import BROADCASTS, CHUNK, InvalidTransition
 from jobs import clock
+from jobs.acting import did
 from jobs.wake import notify
 from outbox.services import build_event, emit_all
 
@@ -101,6 +102,7 @@ def remind(broadcast: Broadcast, sender: AbstractUser | None) -> Reminder:
             sender_name=name,
             created_at=now,
         )
+        did("broadcast.reminded", broadcast)
         notify(BROADCASTS)
     _go_on(reminder)
     reminder.refresh_from_db()

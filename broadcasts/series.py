@@ -29,6 +29,7 @@ from broadcasts.directory import name_of
 from broadcasts.models import Approval, Composition, Decision, Series, Skip, Status
 from broadcasts.series_models import SeriesQuerySet, State
 from jobs import clock
+from jobs.acting import acting_as, changes, did
 from jobs.progress import track
 from outbox.services import emit
 
@@ -62,6 +63,7 @@ def begin(series: Series, sender: AbstractUser | None) -> Series:
         series.save()
         _plan_or_refuse(series)
         _tell(series, "broadcast.series.started")
+        did("series.started", series)
         _ask_if_it_waits(series, sender)
     return series
 
@@ -85,6 +87,8 @@ def change(
     needs_approval = bool(approval_rules.reasons(series))
     with _held(series, State.RUNNING, State.PAUSED):
         _refuse_other(series, seen)
+        stored = Series.objects.get(pk=series.pk)
+        did("series.changed", series, changes=changes(stored, series))
         series.version += 1
         series.edited_by = cast("User | None", editor)
         _say_whether_it_waits(series, needs_approval)
@@ -105,6 +109,7 @@ def pause(series: Series) -> Series:
         _withdraw(series, _("The series was paused."))
         _save(series, paused_at=clock.now(), next_at=None)
         _tell(series, "broadcast.series.paused")
+        did("series.paused", series)
     return series
 
 
@@ -117,11 +122,13 @@ def resume(series: Series, person: AbstractUser | None = None) -> Series:
             if not series.awaits_approval:
                 _save(series, approval=Approval.REQUESTED)
                 _ask_if_it_waits(series, person)
+                did("series.approval.requested", series)
         else:
             if series.awaits_approval:  # which the rules do not ask for any more
                 _save(series, approval=Approval.NONE)
             _go_on(series)
             _tell(series, "broadcast.series.resumed")
+            did("series.resumed", series)
     if series.state == State.PAUSED:
         raise services.ApprovalNeeded(reasons, str(WAITS))
     return series
@@ -137,6 +144,7 @@ def approve(
         _save(series, approval=Approval.APPROVED)
         _go_on(series)
         _tell(series, "broadcast.series.approval.approved", person_name=name_of(person))
+        did("series.approval.approved", series, comment=comment)
     return series
 
 
@@ -148,6 +156,7 @@ def reject(
     with _decided(series, Decision.REJECTED, person, comment, version):
         _save(series, approval=Approval.REJECTED)
         _tell(series, "broadcast.series.approval.rejected", person_name=name_of(person))
+        did("series.approval.rejected", series, comment=comment)
     return series
 
 
@@ -162,6 +171,7 @@ def skip(series: Series, occurrence: datetime) -> Series:
             _withdraw(series, _("The series leaves it out."))
             _plan(series, clock.now())
         _tell(series, "broadcast.series.skipped", occurrence=occurrence.isoformat())
+        did("series.skipped", series, occurrence=occurrence)
     return series
 
 
@@ -177,6 +187,7 @@ def put_back(series: Series, occurrence: datetime) -> Series:
             _withdraw(series, _("Another one goes out before it."))
             _plan(series, now)
         _tell(series, "broadcast.series.restored", occurrence=occurrence.isoformat())
+        did("series.restored", series, occurrence=occurrence)
     return series
 
 
@@ -196,6 +207,7 @@ def end(series: Series) -> Series:
     with _held(series, State.RUNNING, State.PAUSED):
         _withdraw(series, _("The series was ended."))
         _end(series)
+        did("series.ended", series)
     return series
 
 
@@ -321,6 +333,7 @@ def _plan(series: Series, now: datetime) -> None:
     return None
 
 
+@acting_as(None)
 def _make(series: Series, moment: datetime) -> None:
     if series.broadcasts.filter(occurrence=moment).exists():
         return
@@ -336,6 +349,7 @@ def _make(series: Series, moment: datetime) -> None:
     services.schedule(broadcast, moment)
 
 
+@acting_as(None)
 def _make_anew(series: Series, due: list[datetime]) -> bool:
     """With the new words, what was due and had to wait, for the user service perhaps."""
     newest = _newest(series, clock.now())
@@ -346,6 +360,7 @@ def _make_anew(series: Series, due: list[datetime]) -> bool:
     return True
 
 
+@acting_as(None)
 def _withdraw(series: Series, reason: str) -> list[datetime]:
     """What waits does not go out; of what was not due yet no row stays, so it can be made anew.
 

@@ -6,7 +6,7 @@ that finishes late cannot undo a cancel, and two processes cannot both send.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, partial
@@ -41,11 +41,16 @@ from broadcasts.models import (
     JSONLength,
     Receipt,
     ReceiptStatus,
+    Rule,
     Series,
     Status,
 )
-from jobs import clock
+from broadcasts.shortening import shorten_links
+from jobs import clock, tracing
+from jobs.acting import acting_as, changes, did
+from jobs.correlation import correlated, correlation_id, inherited_id
 from jobs.progress import advance, expect, track
+from jobs.transitions import InvalidTransition as InvalidTransition
 from jobs.wake import notify
 from outbox.models import Event
 from outbox.services import build_event, emit, emit_all
@@ -66,10 +71,6 @@ UNREAD = [
 ]
 
 
-class InvalidTransition(Exception):
-    """The broadcast is not in a status from which this is allowed (HTTP 409)."""
-
-
 class ApprovalNeeded(InvalidTransition):
     """A second person must approve it first (HTTP 409)."""
 
@@ -81,7 +82,7 @@ class ApprovalNeeded(InvalidTransition):
 class ChangedMeanwhile(Exception):
     """Somebody else saved another version than the one that was seen (HTTP 412)."""
 
-    def __init__(self, changed: Broadcast | Series) -> None:
+    def __init__(self, changed: Broadcast | Rule | Series) -> None:
         editor = changed.edited_by
         text = _(
             "%(person)s changed it meanwhile, it is now version %(version)s. Read it again, then"
@@ -170,6 +171,7 @@ def edit(
             kept = (stored.version, stored.approval, stored.edited_by)
         else:
             kept = (seen + 1, Approval.NONE, cast("User | None", editor))
+            did("broadcast.edited", broadcast, changes=changes(stored, broadcast))
         broadcast.version, broadcast.approval, broadcast.edited_by = kept
         broadcast.save()
     return broadcast
@@ -212,7 +214,9 @@ def send(
     if broadcast.expires_at and broadcast.expires_at <= max(moment, now):
         if moment > now:
             raise ValidationError({"expires_at": _("The expiry must lie after the moment.")})
-        _finish(broadcast, [Status.DRAFT], Status.EXPIRED, "broadcast.expired")
+        with transaction.atomic():
+            _finish(broadcast, [Status.DRAFT], Status.EXPIRED, "broadcast.expired")
+            did("broadcast.sent", broadcast, outcome=str(Status.EXPIRED))
         return broadcast
     if moment <= now and not allow_empty:
         _refuse_empty(broadcast)
@@ -220,6 +224,12 @@ def send(
     with transaction.atomic():
         _refuse_unapproved(broadcast, reasons, version)
         schedule(broadcast, moment, later=moment > now)
+        with acting_as(None):
+            shorten_links(broadcast)
+        if moment > now:
+            did("broadcast.scheduled", broadcast, at=moment)
+        else:
+            did("broadcast.sent", broadcast)
     if moment <= now:
         activate(broadcast, only_small=True)
     return broadcast
@@ -231,7 +241,14 @@ def schedule(broadcast: Broadcast, moment: datetime, *, later: bool = True) -> N
     It asks for no approval: `send` does.
     """
     with transaction.atomic(savepoint=False):
-        _transition(broadcast, [Status.DRAFT], Status.SCHEDULED, scheduled_at=moment)
+        _transition(
+            broadcast,
+            [Status.DRAFT],
+            Status.SCHEDULED,
+            scheduled_at=moment,
+            caused_by=inherited_id(),
+            traceparent=tracing.traceparent(),
+        )
         broadcast.refresh_from_db()  # another operator may have edited it since it was read here
         _emit(broadcast, "broadcast.scheduled", {"scheduled_at": moment.isoformat()})
         if later:
@@ -272,6 +289,21 @@ def activate(broadcast: Broadcast, *, only_small: bool = False) -> None:
 
     With `only_small` a selected audience of more than one chunk is left IN_PROGRESS for the relay.
     """
+    with _on_behalf(broadcast, "activate"):
+        _try_to_activate(broadcast, only_small=only_small)
+
+
+@contextmanager
+def _on_behalf(broadcast: Broadcast, doing: str) -> Iterator[None]:
+    """What the clock does belongs to who sent it, as if they had waited for it."""
+    with (
+        correlated(broadcast.caused_by or correlation_id()),
+        tracing.span(doing, parent=broadcast.traceparent, broadcast__id=broadcast.pk),
+    ):
+        yield
+
+
+def _try_to_activate(broadcast: Broadcast, *, only_small: bool) -> None:
     try:
         _activate(broadcast, only_small=only_small)
     except UserServiceUnavailable as error:
@@ -370,7 +402,10 @@ def _announcement(broadcast: Broadcast) -> Iterator[Event]:
 def cancel(broadcast: Broadcast, reason: str = "") -> Broadcast:
     """End it before its time: nobody gets it any more, and it leaves the screens."""
     allowed = [Status.DRAFT, Status.SCHEDULED, Status.IN_PROGRESS, Status.ACTIVE, Status.FAILED]
-    _finish(broadcast, allowed, Status.CANCELLED, "broadcast.cancelled", cancel_reason=reason[:500])
+    kept = reason[:500]
+    with transaction.atomic():
+        _finish(broadcast, allowed, Status.CANCELLED, "broadcast.cancelled", cancel_reason=kept)
+        did("broadcast.cancelled", broadcast, reason=kept)
     return broadcast
 
 
@@ -393,6 +428,7 @@ def retry(broadcast: Broadcast) -> Broadcast:
             broadcast, [Status.FAILED], back, attempts=0, next_attempt_at=None, last_error=""
         )
         _emit(broadcast, "broadcast.retried", {})
+        did("broadcast.retried", broadcast)
         notify(BROADCASTS)
     return broadcast
 
@@ -480,16 +516,17 @@ def _publish_together(
     alike: dict[tuple[Any, ...], list[int]] = {}
     events: list[Event] = []
     for broadcast in broadcasts:
-        people = targeted[broadcast.pk]
-        if broadcast.audience == Audience.SELECTED:
-            Receipt.objects.create_for(broadcast.pk, existing_user_ids(broadcast.targets))
-            people = broadcast.receipts.count()
-            events.append(_event(broadcast, "broadcast.preparing", {}))
-        changes = _publication(broadcast, now, people)
-        for name, value in changes.items():
-            setattr(broadcast, name, value)
-        alike.setdefault(tuple(changes.items()), []).append(broadcast.pk)
-        events += _announcement(broadcast)
+        with _on_behalf(broadcast, "activate"):
+            people = targeted[broadcast.pk]
+            if broadcast.audience == Audience.SELECTED:
+                Receipt.objects.create_for(broadcast.pk, existing_user_ids(broadcast.targets))
+                people = broadcast.receipts.count()
+                events.append(_event(broadcast, "broadcast.preparing", {}))
+            changes = _publication(broadcast, now, people)
+            for name, value in changes.items():
+                setattr(broadcast, name, value)
+            alike.setdefault(tuple(changes.items()), []).append(broadcast.pk)
+            events += _announcement(broadcast)
     for same, pks in alike.items():
         rows = Broadcast.objects.filter(pk__in=pks, status=Status.SCHEDULED)
         rows.update(**dict(same), updated_at=timezone.now())
@@ -500,15 +537,26 @@ def _publish_together(
 def expire_overdue() -> int:
     """Everything past its expiry; how many were ended."""
     ended = 0
-    for broadcast in track(list(Broadcast.objects.overdue(clock.now()))):
+    for broadcast in _overdue():
         try:
-            expire(broadcast)
+            with _on_behalf(broadcast, "expire"):
+                expire(broadcast)
             ended += 1
         except InvalidTransition:
             logger.info("Broadcast %s was ended by somebody else", broadcast.pk)
         except Exception:  # one that cannot be ended must not keep the others
             logger.exception("Broadcast %s could not be expired", broadcast.pk)
     return ended
+
+
+def _overdue() -> Iterator[Broadcast]:
+    """A few at a time in memory: what they say, and to whom, may be long."""
+    pks = _ids(Broadcast.objects.overdue(clock.now()))
+    expect(len(pks))
+    for start in range(0, len(pks), TOGETHER):
+        for broadcast in Broadcast.objects.filter(pk__in=pks[start : start + TOGETHER]):
+            yield broadcast
+            advance()
 
 
 def mark_failed(broadcast_id: int, error: str) -> None:

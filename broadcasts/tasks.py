@@ -1,14 +1,15 @@
 """The clock of broadcasts: at their moment by the worker, and once a minute as the net below."""
 
-from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.db.models.functions import Now
 
 from broadcasts.digests import count_waiting, mail_unread
-from broadcasts.models import Broadcast, Preference, Status
+from broadcasts.models import Broadcast, Preference, RuleMatch, Status
 from broadcasts.preferences import CHUNK, release_due
 from broadcasts.reminders import resume_reminders
+from broadcasts.rules import RULES, apply
 from broadcasts.series import catch_up, plan_due
 from broadcasts.services import (
     BROADCASTS,
@@ -18,9 +19,16 @@ from broadcasts.services import (
     settle_passed,
 )
 from jobs import clock
+from jobs.clock import LONGEST_SLEEP, seconds_until
+from jobs.leases import fenced
+from jobs.progress import advance, expect
 from jobs.registry import Outcome, Standing, periodic, worker
+from outbox import topics
+from outbox.consumers import Envelope, GroupReader, consumer_group
 
-LONGEST_SLEEP = 2.0  # seconds; a commit wakes sooner
+BATCH = 5_000
+# Never that of broadcasts themselves: what a rule causes comes back to no rule.
+TOPICS = [topic for topic in settings.DELIVERY_TOPICS if topic != topics.BROADCASTS]
 
 
 def clock_standing() -> Standing:
@@ -78,10 +86,22 @@ class QuietClock:
         if release_due() == CHUNK:
             return 0.0
         ends = Preference.objects.filter(quiet_ends_at__gt=looked_at).order_by("quiet_ends_at")
-        return seconds_until([ends.values_list("quiet_ends_at", flat=True).first()])
+        return seconds_until(ends.values_list("quiet_ends_at", flat=True).first())
 
     def stop(self) -> None:
         pass
+
+
+@consumer_group(RULES, TOPICS, batch=apply)
+def apply_to_one(envelope: Envelope) -> None:
+    apply([envelope])
+
+
+@worker("RULES")
+class RuleReader(GroupReader):
+    """Broadcast what rules say about events."""
+
+    group = RULES
 
 
 def count_due() -> int:
@@ -99,18 +119,10 @@ def seconds_until_next(looked_at: datetime) -> float:
     """
     due = Broadcast.objects.filter(status=Status.SCHEDULED, scheduled_at__gt=looked_at)
     ends = Broadcast.objects.filter(status=Status.ACTIVE, expires_at__gt=looked_at)
-    moments = [
+    return seconds_until(
         due.order_by("scheduled_at").values_list("scheduled_at", flat=True).first(),
         ends.order_by("expires_at").values_list("expires_at", flat=True).first(),
-    ]
-    return seconds_until(moments)
-
-
-def seconds_until(moments: Iterable[datetime | None]) -> float:
-    """Until the first of them; at most LONGEST_SLEEP."""
-    now = clock.now()
-    waits = [(moment - now).total_seconds() for moment in moments if moment]
-    return max(0.0, min([LONGEST_SLEEP, *waits]))
+    )
 
 
 @periodic("BROADCAST_ACTIVATION", every="60s", at_least="55s", at_most="59s", backlog=count_due)
@@ -130,3 +142,22 @@ def process_expired_broadcasts() -> int:
 def mail_unread_broadcasts() -> Outcome:
     """Mail what stayed unread to those who asked for it."""
     return mail_unread()
+
+
+@periodic("RULE_RETENTION", every="24h")
+def delete_old_matches() -> int:
+    """Delete what rules did about events more than RULE_RETENTION_DAYS ago, in batches.
+
+    Not before the event is as old as no rule answers to: the row keeps it from being broadcast
+    twice.
+    """
+    days = max(settings.RULE_RETENTION_DAYS, settings.EVENT_RETENTION_DAYS + 1)
+    old = RuleMatch.objects.filter(created_at__lt=clock.now() - timedelta(days=days))
+    expect(old.count())
+    deleted = 0
+    while pks := list(old.order_by("created_at").values_list("pk", flat=True)[:BATCH]):
+        with fenced():
+            count, _ = RuleMatch.objects.filter(pk__in=pks).delete()
+        advance(len(pks))
+        deleted += count
+    return deleted

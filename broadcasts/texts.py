@@ -8,24 +8,29 @@ from django.utils.translation import gettext as _
 
 FIELD = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+PATH = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*", re.ASCII)
 
 
 def fields_of(*texts: str) -> list[str]:
     """The names, each once, in order. Raises `ValidationError` for what is no field."""
-    return list(dict.fromkeys(name for text in texts for name in _names(text)))
+    no_name = _(
+        "“%(text)s” is no field: write {{ name }}, with at most 40 letters, digits "
+        "and underscores, a letter first."
+    )
+    return list(dict.fromkeys(name for text in texts for name in _names(text, NAME, no_name)))
 
 
-def _names(text: str) -> Iterable[str]:
+def paths_of(*texts: str) -> list[str]:
+    """`fields_of` a text whose fields lie in other fields, such as `{{ item.name }}`."""
+    no_path = _("“%(text)s” is no field of an event: write {{ name }} or {{ item.name }}.")
+    return list(dict.fromkeys(name for text in texts for name in _names(text, PATH, no_path)))
+
+
+def _names(text: str, allowed: re.Pattern[str], refusal: str) -> Iterable[str]:
     for found in FIELD.finditer(text):
         name = found[1].strip()
-        if not NAME.fullmatch(name):
-            raise ValidationError(
-                _(
-                    "“%(text)s” is no field: write {{ name }}, with at most 40 letters, digits "
-                    "and underscores, a letter first."
-                )
-                % {"text": found[0]}
-            )
+        if not allowed.fullmatch(name):
+            raise ValidationError(refusal % {"text": found[0]})
         yield name
     rest = FIELD.sub("", text)
     for brackets in ("{{", "}}"):

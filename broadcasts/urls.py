@@ -4,11 +4,14 @@ from rest_framework.routers import SimpleRouter
 from broadcasts.api import readers
 from broadcasts.api.operators import BroadcastViewSet
 from broadcasts.api.preferences import Preferences
+from broadcasts.api.rules import RuleMatchViewSet, RuleViewSet
 from broadcasts.api.series import SeriesViewSet
 from broadcasts.api.templates import TemplateViewSet
 
 router = SimpleRouter(trailing_slash=False, use_regex_path=False)
 router.register("broadcasts", BroadcastViewSet, basename="broadcast")
+router.register("rules", RuleViewSet, basename="rule")
+router.register("rule-matches", RuleMatchViewSet, basename="rule-match")
 router.register("series", SeriesViewSet, basename="series")
 router.register("templates", TemplateViewSet, basename="template")
 

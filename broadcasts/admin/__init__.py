@@ -2,6 +2,7 @@ from broadcasts.admin.broadcasts import BroadcastAdmin
 from broadcasts.admin.preferences import DigestAdmin, PreferenceAdmin
 from broadcasts.admin.products import ProductAdmin
 from broadcasts.admin.receipts import ReceiptAdmin
+from broadcasts.admin.rules import RuleAdmin, RuleMatchAdmin
 from broadcasts.admin.series import SeriesAdmin
 from broadcasts.admin.templates import TemplateAdmin
 
@@ -11,6 +12,8 @@ __all__ = [
     "PreferenceAdmin",
     "ProductAdmin",
     "ReceiptAdmin",
+    "RuleAdmin",
+    "RuleMatchAdmin",
     "SeriesAdmin",
     "TemplateAdmin",
 ]

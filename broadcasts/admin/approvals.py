@@ -265,13 +265,13 @@ class ApprovalStepAdmin(ReadOnlyAdmin):
     list_per_page = 50
     fields = (
         *("broadcast", "series", "version", "decision"),
-        *("person", "person_name", "comment", "created_at"),
+        *("person_name", "comment", "created_at"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ApprovalStep]:
         queryset: QuerySet[ApprovalStep] = super().get_queryset(request)
         heavy = ("targets", "content", "translations")
-        return queryset.select_related("broadcast", "series", "person").defer(
+        return queryset.select_related("broadcast", "series").defer(
             *(f"{subject}__{name}" for subject in ("broadcast", "series") for name in heavy)
         )
 

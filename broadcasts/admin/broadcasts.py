@@ -2,6 +2,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractUser
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -157,6 +158,14 @@ class BroadcastAdmin(
 
     # Rows and permissions
 
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The links of a broadcast are shortened only where something does it."""
+        before = super().get_fieldsets(request, obj)
+        if not settings.LINK_SHORTENER:
+            return before
+        *others, (label, options) = before
+        return [*others, (label, options | {"fields": (*options["fields"], "shorten_links")})]
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Broadcast]:
         queryset: QuerySet[Broadcast] = super().get_queryset(request)
         return queryset.defer(*HEAVY)
@@ -165,7 +174,7 @@ class BroadcastAdmin(
         self, request: HttpRequest, object_id: str, from_field: str | None = None
     ) -> Broadcast | None:
         return (
-            Broadcast.objects.select_related("sender", "series")
+            Broadcast.objects.select_related("sender", "series", "rule_match__rule")
             .filter(pk__in=ids_in([object_id]))
             .first()
         )

@@ -261,6 +261,7 @@ class BroadcastForm(VersionedForm, CompositionForm):
             "fire_and_forget",
             "force_logoff",
             "requires_acknowledgement",
+            "shorten_links",
         )
         widgets = {"content": MarkdownWidget({"rows": 14})}
 

@@ -31,6 +31,7 @@ from broadcasts.models import Broadcast, Reminder, Status
 from broadcasts.proof import Course, Role
 from broadcasts.reminders import AlreadyReminded, count_unseen, remind, unseen
 from broadcasts.services import InvalidTransition
+from broadcasts.shortening import clicked
 from jobs.pages import Question, ask, confirmed, digits, span, to_the_second
 
 STAGES = {
@@ -125,6 +126,7 @@ def context(broadcast: Broadcast) -> dict[str, Any]:
         ],
         "roles": roles and [(role.name, shares_of(role, list(stages))) for role in roles],
         "roles_known": roles is not None,
+        "clicked": clicked(broadcast),
     }
 
 
@@ -240,6 +242,8 @@ class ProofMixin(ModelAdmin):
 
     def proof(self, request: HttpRequest, pk: int) -> HttpResponse:
         shown = context(self._seen_by(request, pk))
+        followed = shown["clicked"]
+        shown["may_open_links"] = followed and request.user.has_perm(followed["needs"])
         return TemplateResponse(request, "admin/broadcasts/broadcast/proof.html", shown)
 
     def unseen(self, request: HttpRequest, pk: int) -> HttpResponse:

@@ -15,7 +15,7 @@ from unfold.decorators import display
 from unfold.paginator import InfinitePaginator
 
 from broadcasts.models import Receipt, ReceiptStatus
-from jobs.pages import ReadOnlyAdmin, to_the_second
+from jobs.pages import ReadOnlyAdmin, named, to_the_second
 
 FOUND_PEOPLE = 1_000  # a search that finds more people is too wide to be of use
 STAGES = {
@@ -89,8 +89,10 @@ class ReceiptAdmin(ReadOnlyAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
+    person = named("user", _("user"))
+    readonly_fields = ("person",)
     fields = (
-        "user",
+        "person",
         "broadcast",
         "status",
         "created_at",

@@ -20,6 +20,7 @@ from broadcasts.markdown import render
 from broadcasts.models import Template
 
 VALUE = "value_"
+NOUNS = ("broadcast", "series", "rule")
 MOST = 200  # templates that the forms offer
 
 
@@ -62,7 +63,7 @@ class TemplateAdmin(ModelAdmin):
 
 
 def may_compose(request: HttpRequest) -> bool:
-    verbs = ("add_broadcast", "change_broadcast", "add_series", "change_series")
+    verbs = (f"{verb}_{noun}" for noun in NOUNS for verb in ("add", "change"))
     return any(request.user.has_perm(f"broadcasts.{verb}") for verb in verbs)
 
 

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from broadcasts import approvals
-from broadcasts.models import ApprovalStep, Broadcast, Series
+from broadcasts.models import ApprovalStep, Broadcast, Rule, Series
 
 ETAG = re.compile(r'(?:W/)?"([1-9][0-9]{0,8})"')  # weak: what a proxy makes of it that compresses
 IF_MATCH = OpenApiParameter(
@@ -54,7 +54,7 @@ class ApprovalStateSerializer(serializers.ModelSerializer[Broadcast]):
         fields = ["id", "status", "version", "approval"]
 
 
-def etag_of(shown: Broadcast | Series) -> dict[str, str]:
+def etag_of(shown: Broadcast | Rule | Series) -> dict[str, str]:
     return {"ETag": f'"{shown.version}"'}
 
 

@@ -4,6 +4,7 @@ import re
 from typing import Any, cast
 
 import django_filters
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -72,6 +73,7 @@ class BroadcastSerializer(serializers.ModelSerializer[Broadcast]):
             "fire_and_forget",
             "force_logoff",
             "requires_acknowledgement",
+            "shorten_links",
             "status",
             "version",
             "approval",
@@ -176,10 +178,16 @@ class DraftSerializer(AudienceSerializer, serializers.ModelSerializer[Broadcast]
             "fire_and_forget",
             "force_logoff",
             "requires_acknowledgement",
+            "shorten_links",
             "scheduled_at",
             "expires_at",
             "external_id",
         ]
+
+    def validate_shorten_links(self, value: bool) -> bool:
+        if value and not settings.LINK_SHORTENER:
+            raise serializers.ValidationError(_("Nothing shortens links here: leave it off."))
+        return value
 
 
 class ComposeSerializer(FromTemplate, DraftSerializer):

@@ -20,6 +20,7 @@ from broadcasts.exports import export
 from broadcasts.models import Broadcast, Reminder
 from broadcasts.receipts import Statistics, statistics
 from broadcasts.reminders import count_unseen, remind, unseen
+from broadcasts.shortening import clicked
 
 
 class StatisticsSerializer(serializers.Serializer[Statistics]):
@@ -71,6 +72,13 @@ class ReminderSerializer(serializers.ModelSerializer[Reminder]):
         fields = ["id", "created_at", "finished_at", "people", "sender_name", "last_error"]
 
 
+class LinkClicksSerializer(serializers.Serializer[Any]):
+    url = serializers.CharField(help_text="Where it leads to.")
+    short_url = serializers.CharField()
+    clicks = serializers.IntegerField(help_text="Without bots.")
+    people = serializers.IntegerField(help_text="Those of them that were signed in.")
+
+
 class ProofSerializer(StatisticsSerializer):
     """As in the list, and more."""
 
@@ -88,6 +96,9 @@ class ProofSerializer(StatisticsSerializer):
         many=True, allow_null=True, help_text="Null when only the user service knows them."
     )
     reminders = ReminderSerializer(many=True)
+    links = LinkClicksSerializer(
+        many=True, allow_null=True, help_text="Null when its links are not shortened."
+    )
 
 
 class UnseenQuerySerializer(serializers.Serializer[Any]):
@@ -128,6 +139,7 @@ def proof_of(broadcast: Broadcast) -> dict[str, Any]:
     waits = proof.waits(broadcast, found.count)
     course = proof.course(broadcast)
     roles = proof.roles(broadcast)
+    followed = clicked(broadcast)
     return StatisticsSerializer(counted).data | {
         "delivered_at_once": found.at_once,
         "first_delivery": found.first,
@@ -139,6 +151,7 @@ def proof_of(broadcast: Broadcast) -> dict[str, Any]:
         "bars": [asdict(bar) for bar in course.bars],
         "roles": None if roles is None else [asdict(role) for role in roles],
         "reminders": broadcast.reminders.all()[:100],
+        "links": followed and followed["links"],
     }
 
 

@@ -458,7 +458,7 @@ def test_a_search_of_any_length_is_answered(console, search):
 def test_numbers_that_are_nobodys_id_are_named(console, digits):
     form = {"audience": "SELECTED", "targets_pasted": "9" * digits}
     assert "nobody's" in console.post(f"{LIST}reach/", form).json()["hint"]
-    assert console.get(f"{LIST}{'9' * digits}/change/").status_code == 302
+    assert console.get(f"{LIST}{'9' * digits}/change/").status_code == 404
 
 
 OWN_VIEWS = ["preview/", "reach/", "choices/"]

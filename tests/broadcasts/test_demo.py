@@ -6,12 +6,16 @@ from django.core.management import CommandError, call_command
 from django.test import Client, override_settings
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from broadcasts import demo
-from broadcasts.models import Broadcast, Product, Series, Status, Template
+from broadcasts import demo, rules
+from broadcasts.models import Broadcast, Product, RuleMatch, Series, Status, Template
 from broadcasts.receipts import inbox_of, statistics
+from domains.blog.services import compose, publish, withdraw
+from domains.pantry.announcements import announce_stock
 from outbox.models import Event
 
 pytestmark = pytest.mark.django_db
+
+EMPTY = "foodfolio.variant.stock.empty"
 
 
 def run(**options: int) -> str:
@@ -59,6 +63,31 @@ def test_there_are_templates_and_a_series_once() -> None:
     assert Series.objects.get().broadcasts.get().status == Status.SCHEDULED
 
 
+def test_a_shelf_that_is_empty_reaches_everyone_by_a_rule_once() -> None:
+    run()
+    announce_stock()
+    empty = [event.envelope() for event in Event.objects.filter(type=EMPTY)]
+    rules.apply(empty)
+    rules.apply(empty)
+    broadcast = Broadcast.objects.get(rule_match__type=EMPTY)
+    assert (broadcast.title, broadcast.audience) == ("Rice is used up", "ALL")
+    assert broadcast.expires_at
+
+
+def test_only_what_is_published_in_the_blog_is_told() -> None:
+    run()
+    post = compose(None, title="Bread", content="Knead.")
+    publish(post)
+    withdraw(post)
+    posts = Event.objects.filter(type__startswith="blog.post.", key=f"post-{post.pk}")
+    rules.apply([event.envelope() for event in posts.order_by("id")])
+    matches = RuleMatch.objects.filter(key=f"post-{post.pk}").order_by("id")
+    assert [match.outcome for match in matches] == ["BROADCAST", "CONDITION"]
+    told = Broadcast.objects.get(rule_match=matches[0])
+    assert told.title == "New in the blog: Bread"
+    assert told.content == "[Read it](http://localhost:8000/blog/bread)"
+
+
 def test_where_a_second_person_must_approve_it_has_been_approved(settings: Settings) -> None:
     settings.BROADCAST_APPROVAL_FOR = ["ALL", "URGENT"]
     settings.BROADCAST_APPROVAL_ABOVE = 0
@@ -72,7 +101,9 @@ def test_its_people_have_groups_products_and_an_inbox() -> None:
     run()
     names = {"Administrators", "Moderators", "Users"}
     assert names <= set(Group.objects.values_list("name", flat=True))
-    assert User.objects.get(username="user-009").has_perm("broadcasts.send_broadcast")
+    composer, approver = (User.objects.get(username=name) for name in ("user-009", "user-010"))
+    assert composer.has_perms(["broadcasts.send_broadcast", "blog.add_post", "links.add_link"])
+    assert approver.has_perms(["broadcasts.approve_broadcast", "blog.view_post"])
     assert not User.objects.get(username="user-001").has_perm("broadcasts.view_broadcast")
     assert Product.objects.filter(slug__in=["payments", "analytics"]).count() == 2
     titles = inbox_of(User.objects.get(username="user-001")).values_list("title", flat=True)

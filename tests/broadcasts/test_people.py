@@ -124,6 +124,7 @@ def test_a_line_without_a_name_is_said() -> None:
         (b"\xff\xfea", "cannot be read"),
         (b"first,last\nann,lee\n", r"None of the columns \(first, last\) is known"),
         (b'username\n"ann\n' + b"x\n" * 100_000, "quotation mark left open"),
+        (b'username,name\nann,"Ann Lee\nben,Ben\n', "quotation mark left open"),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -16,9 +16,10 @@ from django.utils import timezone
 
 from broadcasts import reminders
 from broadcasts.directory import UserServiceUnavailable
-from broadcasts.exports import COLUMNS, FORMULA, cell, export
+from broadcasts.exports import COLUMNS, export
 from broadcasts.models import Broadcast, Receipt, Reminder
 from broadcasts.receipts import acknowledge, record_deliveries
+from jobs.exports import FORMULA, cell
 from outbox.models import Event
 from tests.factories import ActiveFactory, DraftFactory, GroupFactory, UserFactory, operator
 

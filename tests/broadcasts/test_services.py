@@ -385,6 +385,14 @@ def test_what_is_over_leaves_inboxes_and_screens_of_those_addressed(reader: User
     assert expire_overdue() == 0
 
 
+def test_however_many_are_over_all_are_ended(reader: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "TOGETHER", 2)
+    ActiveFactory.create_batch(5)
+    Broadcast.objects.update(expires_at=timezone.now())
+    assert expire_overdue() == 5
+    assert set(Broadcast.objects.values_list("status", flat=True)) == {Status.EXPIRED}
+
+
 def test_one_that_cannot_be_ended_does_not_keep_the_others(
     reader: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,12 @@ from django.utils import timezone
 from broadcasts.models import Broadcast, Status
 from broadcasts.services import send
 from broadcasts.tasks import (
-    LONGEST_SLEEP,
     process_expired_broadcasts,
     process_scheduled_broadcasts,
     seconds_until_next,
 )
 from jobs import clock
+from jobs.clock import LONGEST_SLEEP
 from outbox.models import Event
 from tests.conftest import Spawn
 from tests.factories import ActiveFactory, DraftFactory, UserFactory
