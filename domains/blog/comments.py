@@ -1,0 +1,97 @@
+"""What readers say: written by anybody, seen when a moderator approved it."""
+
+import hashlib
+from collections.abc import Callable
+from ipaddress import IPv6Network
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from domains.blog.models import Comment, CommentQuerySet, CommentStatus, Post, PostStatus
+from jobs.acting import did
+
+HOUR = 3_600
+BATCH = 500
+
+
+class CommentsClosed(Exception):
+    """The post takes no comments; the message says so."""
+
+
+class TooManyComments(Exception):
+    """This address has written enough for an hour."""
+
+
+def comment(
+    post: Post,
+    *,
+    name: str,
+    content: str,
+    email: str = "",
+    parent: Comment | None = None,
+    is_spam: bool = False,
+) -> Comment:
+    """One that waits for a moderator, or is spam at once.
+
+    Raises `CommentsClosed` and `ValidationError`.
+    """
+    if post.status != PostStatus.PUBLISHED or not post.comments_open:
+        raise CommentsClosed(_("This post takes no comments."))
+    made = Comment(
+        post=post,
+        parent=(parent.parent or parent) if parent else None,
+        author_name=name,
+        author_email=email,
+        content=content,
+        status=CommentStatus.SPAM if is_spam else CommentStatus.PENDING,
+    )
+    made.full_clean()
+    made.save()
+    return made
+
+
+@transaction.atomic
+def moderate(comments: CommentQuerySet, status: CommentStatus) -> int:
+    """How many were of another status before."""
+    others = comments.exclude(status=status)
+    for one in others.iterator(BATCH):
+        did("blog.comment.moderated", one, changes={"status": [one.status, status.value]})
+    return others.update(status=status)
+
+
+def empty_trash(tell: Callable[[list[Comment]], object]) -> int:
+    """How many were deleted for good, with the answers to them. `tell` what goes, a batch each."""
+    done = 0
+    while batch := list(Comment.objects.trashed().order_by("pk")[:BATCH]):
+        chosen = Comment.objects.trashed().filter(pk__in=[row.pk for row in batch])
+        with transaction.atomic():
+            tell(batch)
+            deleted = chosen.delete()[1]
+        done += deleted.get(Comment._meta.label, 0)
+    return done
+
+
+def admit(address: str) -> None:
+    """Count a comment of this address, of which nothing is kept but a hash for an hour.
+
+    Raises `TooManyComments` above BLOG_COMMENTS_PER_HOUR. A cache that is away counts nothing.
+    """
+    writer = _writer_at(address).encode()
+    key = f"blog-comments-{hashlib.blake2b(writer, digest_size=16).hexdigest()}"
+    cache.add(key, 0, HOUR)
+    try:
+        count = cache.incr(key) or 0
+    except ValueError:  # the hour ended in between
+        count = 0
+    if count > settings.BLOG_COMMENTS_PER_HOUR:
+        raise TooManyComments(_("Too many comments came from your address. Try again in an hour."))
+
+
+def _writer_at(address: str) -> str:
+    """Of IPv6 all of a /64, which is one connection's to choose from."""
+    try:
+        return str(IPv6Network(f"{address}/64", strict=False))
+    except ValueError:
+        return address
