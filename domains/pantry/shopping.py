@@ -1,0 +1,83 @@
+"""Verbs on shopping lists."""
+
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from domains.pantry.models import Entry, Piece, ShoppingList, Variant
+from domains.pantry.services import MOST_PIECES, InvalidTransition, stock_up, today
+from jobs import clock
+
+BATCH = 1_000
+
+
+@transaction.atomic
+def fill(to: ShoppingList) -> int:
+    """Put on the list what is short and not on it yet, up to its maximum; how many were added.
+
+    No more of one than can be put away at once.
+    """
+    listed = to.entries.filter(purchased_at=None).values("variant")
+    short = Variant.objects.short(today()).exclude(pk__in=listed).order_by("pk")
+    added, last = 0, 0
+    while rows := list(short.filter(pk__gt=last)[:BATCH]):
+        last = rows[-1].pk
+        entries = [
+            Entry(list=to, variant=row, quantity=min(row.aim - row.stock, MOST_PIECES))
+            for row in rows
+        ]
+        Entry.objects.bulk_create(entries, ignore_conflicts=True)
+        added += len(entries)
+    return added
+
+
+@transaction.atomic
+def put_on(to: ShoppingList, variant: Variant, quantity: int = 1) -> Entry:
+    """So many, whether or not it stands on the list already."""
+    if quantity < 1:
+        raise InvalidTransition(_("Buy at least one."))
+    entry, is_new = Entry.objects.get_or_create(
+        list=to, variant=variant, purchased_at=None, defaults={"quantity": quantity}
+    )
+    if not is_new:
+        Entry.objects.filter(pk=entry.pk).update(quantity=quantity)
+        entry.quantity = quantity
+    return entry
+
+
+@transaction.atomic
+def buy(entry: Entry, count: int | None = None, **fields: Any) -> list[Piece]:
+    """Move it to the stock: so many pieces (else as many as wanted), with these fields.
+
+    Raises `InvalidTransition` when it was bought already: two people with one list.
+    """
+    count = entry.quantity if count is None else count
+    if not Entry.objects.open().filter(pk=entry.pk).update(purchased_at=clock.now()):
+        raise InvalidTransition(_("%(entry)s was bought already.") % {"entry": entry})
+    pieces = stock_up(entry.variant, count, **fields)
+    entry.refresh_from_db()
+    return pieces
+
+
+def buy_all(of: ShoppingList, **fields: Any) -> int:
+    """All that is left on the list, each in a transaction of its own; how many entries."""
+    bought = 0
+    for entry in of.entries.filter(purchased_at=None).select_related("variant__item"):
+        try:
+            buy(entry, **fields)
+        except InvalidTransition:  # somebody else was faster
+            continue
+        bought += 1
+    return bought
+
+
+def clear_bought(of: ShoppingList) -> int:
+    """Take off the list what was bought; how many entries."""
+    deleted, _models = of.entries.filter(purchased_at__isnull=False).delete()
+    return deleted
+
+
+def current_list() -> ShoppingList:
+    """The newest, on which the kitchen puts what is missing; made when there is none."""
+    return ShoppingList.objects.first() or ShoppingList.objects.create(name=_("Groceries"))
