@@ -5,13 +5,17 @@ WORKDIR /app
 
 # Only pyproject.toml says what is needed; a layer of its own, so that new code installs nothing.
 COPY pyproject.toml .
-RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' > /tmp/requirements.txt \
+RUN python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["tracing"], sep="\n")' > /tmp/requirements.txt \
  && pip install --no-cache-dir --requirement /tmp/requirements.txt
 
 COPY . .
-RUN useradd --system broadcast && mkdir --parents var && chown broadcast var
+RUN useradd --system broadcast && mkdir --parents var/media && chown --recursive broadcast var
 USER broadcast
 RUN SECRET_KEY=for-this-step-only python manage.py collectstatic --no-input
+
+# Of web, the default; what listens on no port has it disabled, as compose.yaml does.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 
 ENTRYPOINT ["python", "manage.py"]
 CMD ["web", "--host", "0.0.0.0"]

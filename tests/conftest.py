@@ -2,7 +2,8 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
+from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -16,9 +17,14 @@ from selenium.webdriver import Chrome
 
 from jobs import clock, redis
 from jobs.registry import periodic_jobs
+from operations.keys import limits
+from operations.keys.usage import recorder
 from tests import servers
 from tests.browsers import chromium
 from tests.databases import copy_of, migrated_template
+from tests.deliveries.receiver import receiver
+from tests.everywhere import Everywhere
+from tests.live import database_of
 from tests.processes import Environment, Spawned, environment
 from tests.waiting import PATIENCE
 
@@ -41,8 +47,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        for spawned in item.stash.get(SPAWNED, []):
-            report.sections.append((f"output of {spawned.name}", spawned.output()))
+        for node in item.listchain():
+            for spawned in node.stash.get(SPAWNED, []):
+                report.sections.append((f"output of {spawned.name}", spawned.output()))
     return report
 
 
@@ -82,12 +89,39 @@ def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -
                 cursor.execute(f'ALTER TABLE "{table}" SET (autovacuum_enabled = false)')
 
 
+@pytest.fixture(scope="session", autouse=True)
+def flushed_audit() -> None:
+    """SQLite empties tables by DELETE, of which the audit would have none."""
+    if connection.vendor == "sqlite":
+        operations: Any = type(connection.ops)
+        flush = operations.sql_flush
+
+        def let_go(self: Any, *args: Any, **kwargs: Any) -> list[str]:
+            statements: list[str] = flush(self, *args, **kwargs)
+            last = [s for s in statements if "operations_forgetting" in s]
+            opened = ["INSERT INTO operations_forgetting (before) VALUES ('9999-12-31')"]
+            rest = [s for s in statements if s not in last]
+            return [*opened, *rest, *last] if last else statements
+
+        operations.sql_flush = let_go
+
+
 @pytest.fixture(autouse=True)
 def travelling_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who travels in time takes the database's clock along."""
     ask = clock.now
     travels = time_machine.escape_hatch.is_travelling
     monkeypatch.setattr(clock, "now", lambda: timezone.now() if travels() else ask())
+
+
+@pytest.fixture(autouse=True)
+def fresh_api_keys() -> Iterator[None]:
+    """Nothing counted by the test before; nor by a thread that would wait for its transaction."""
+    recorder.in_background = False
+    yield
+    recorder.waiting.clear()
+    recorder.unwritten = recorder.doubtful = None
+    limits.local.windows.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -220,10 +254,17 @@ def live_database(migrated: str, tmp_path: Path) -> Iterator[Environment]:
 @pytest.fixture
 def spawn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spawn]:
     """`spawn(["relay"], live_database)` starts a `manage.py` that ends with the test."""
-    running: list[Spawned] = request.node.stash.setdefault(SPAWNED, [])
+    with spawning(request.node, tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def spawning(node: pytest.Item | pytest.Collector, directory: Path) -> Iterator[Spawn]:
+    """What is started ends with the block; what it said is told with what fails in the node."""
+    running: list[Spawned] = node.stash.setdefault(SPAWNED, [])
 
     def start(arguments: list[str], env: Environment) -> Spawned:
-        log = tmp_path / f"{len(running)}-{arguments[0]}.log"
+        log = directory / f"{len(running)}-{arguments[0]}.log"
         running.append(Spawned.start(arguments, env, log))
         return running[-1]
 
@@ -258,3 +299,57 @@ def new_browser(tmp_path: Path) -> Iterator[Callable[[], Chrome]]:
 @pytest.fixture
 def browser(new_browser: Callable[[], Chrome]) -> Chrome:
     return new_browser()
+
+
+@pytest.fixture(params=["database", "kafka"])
+def everywhere(
+    request: pytest.FixtureRequest, live_database: Environment, spawn: Spawn, free_port: int
+) -> Iterator[Everywhere]:
+    """A site with either log, and the test in its database."""
+    on_kafka = kafka_of(request) if request.param == "kafka" else {}
+    env = live_database | LOCAL_RECEIVERS | on_kafka
+    with receiver() as server, database_of(env):
+        site = Everywhere(env, free_port, spawn, server, on_kafka)
+        site.start()
+        yield site
+
+
+@pytest.fixture(scope="module")
+def site_of_module(
+    request: pytest.FixtureRequest, migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Everywhere]:
+    """With Kafka where there is a broker; SITE of the module adds to its environment."""
+    var = tmp_path_factory.mktemp("var")
+    try:
+        on_kafka = kafka_of(request)
+    except pytest.skip.Exception:
+        on_kafka = {}
+    with (
+        copy_of(migrated, var) as url,
+        receiver() as server,
+        spawning(request.node, var) as start,
+    ):
+        added = getattr(request.module, "SITE", {})
+        env = environment(url, var) | LOCAL_RECEIVERS | on_kafka | added
+        site = Everywhere(env, servers.free_port(), start, server, on_kafka)
+        site.start()
+        yield site
+
+
+@pytest.fixture
+def site(site_of_module: Everywhere) -> Iterator[Everywhere]:
+    """One for all tests of a module, each of which leaves what it made, and is in its database."""
+    with database_of(site_of_module.env):
+        yield site_of_module
+
+
+LOCAL_RECEIVERS = {"WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8"}
+
+
+def kafka_of(request: pytest.FixtureRequest) -> Environment:
+    """A broker, and topics that nobody else has."""
+    broker: servers.Kafka = request.getfixturevalue("kafka")
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": broker.url,
+        "KAFKA_TOPIC_PREFIX": f"{uuid4().hex[:8]}-",
+    }

@@ -1,4 +1,8 @@
-"""What `make test` runs: every test on SQLite, then on PostgreSQL; arguments are for pytest."""
+"""What `make test` runs: every test on SQLite, and beside it on PostgreSQL; arguments: pytest's.
+
+At once, because tests with processes wait more than they work. What PostgreSQL's run says is shown
+when SQLite's has ended, from then on as it comes.
+"""
 
 import contextlib
 import os
@@ -6,21 +10,25 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import IO
 
 from tests.servers import CHECKOUT, MissingError, Postgres, temporary
 
 NO_TESTS = 5  # pytest's exit code
+LOOKED_EVERY = 0.5  # seconds
+CHUNK = 65_536  # bytes
 
 # A developer's environment and .env must not decide what is tested.
 ENVIRONMENT = {"SECRET_KEY": "for tests only", "DEBUG": "false", "HTTPS": "false", "REDIS_URL": ""}
 
+Process = subprocess.Popen[bytes]
+
 
 def main(arguments: list[str]) -> int:
-    outcomes = {
-        "SQLite": run_pytest("SQLite", "", arguments),
-        "PostgreSQL": run_on_postgres(arguments),
-    }
+    outcomes = run(arguments)
     print()
     for name, outcome in outcomes.items():
         print(f"{name}: {outcome or 'passed'}")
@@ -28,13 +36,22 @@ def main(arguments: list[str]) -> int:
     return 1 if failures else 0
 
 
-def run_on_postgres(arguments: list[str]) -> str:
-    try:
-        with postgres() as url:
-            return run_pytest("PostgreSQL", url, arguments)
-    except MissingError as missing:
-        outcome = "FAILED" if os.environ.get("REQUIRE_SERVICES") == "1" else "skipped"
-        return f"{outcome}, {missing}"
+def run(arguments: list[str]) -> dict[str, str]:
+    """What went wrong on each database: nothing, if all passed."""
+    with ExitStack() as stack:
+        headline("SQLite")
+        sqlite = stack.enter_context(started_on("", arguments))
+        said = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            url = stack.enter_context(postgres())
+        except MissingError as missing:
+            outcome = "FAILED" if os.environ.get("REQUIRE_SERVICES") == "1" else "skipped"
+            return {"SQLite": ended(sqlite), "PostgreSQL": f"{outcome}, {missing}"}
+        postgresql = stack.enter_context(started_on(url, arguments, said))
+        outcomes = {"SQLite": ended(sqlite)}
+        headline("PostgreSQL")
+        show(said, postgresql)
+        return outcomes | {"PostgreSQL": ended(postgresql)}
 
 
 @contextlib.contextmanager
@@ -46,15 +63,50 @@ def postgres() -> Iterator[str]:
             yield url
 
 
-def run_pytest(name: str, database_url: str, arguments: list[str]) -> str:
-    print(f"\n{name}\n{'=' * len(name)}", flush=True)
+@contextlib.contextmanager
+def started_on(
+    database_url: str, arguments: list[str], said: IO[bytes] | None = None
+) -> Iterator[Process]:
+    """pytest, on SQLite without a URL; it has ended, and its servers with it, after the block."""
     with tempfile.TemporaryDirectory(prefix="broadcast-var-") as var:
         database = database_url or f"sqlite:///{var}/db.sqlite3"
-        code = subprocess.run(
+        own = {"VAR_DIR": var, "DATABASE_URL": database, "TEST_PORTS": "1" if database_url else "0"}
+        process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *arguments],
             cwd=CHECKOUT,
-            env=os.environ | ENVIRONMENT | {"VAR_DIR": var, "DATABASE_URL": database},
-        ).returncode
+            env=os.environ | ENVIRONMENT | own,
+            stdin=said and subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+        )
+        try:
+            yield process
+        except SystemExit:  # by SIGTERM; Ctrl-C reaches pytest itself
+            process.send_signal(signal.SIGINT)
+            raise
+        finally:
+            process.wait()
+
+
+def headline(name: str) -> None:
+    print(f"\n{name}\n{'=' * len(name)}", flush=True)
+
+
+def show(said: IO[bytes], process: Process) -> None:
+    """What it has said and goes on to say, until it ends."""
+    shown, running = 0, True
+    while running:
+        running = process.poll() is None
+        while chunk := os.pread(said.fileno(), CHUNK, shown):  # it writes where a seek would go
+            shown += len(chunk)
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.flush()
+        if running:
+            time.sleep(LOOKED_EVERY)
+
+
+def ended(process: Process) -> str:
+    code = process.wait()
     if code == NO_TESTS:
         return "FAILED, no test was found"
     return f"FAILED, pytest's exit code is {code}" if code else ""

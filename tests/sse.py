@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +29,9 @@ class Client:
     """Follows a stream; after a cut it returns with the last id that it saw, as browsers do."""
 
     port: int
-    token: str
+    token: str = ""
+    path: str = "/api/user/sse/connect"
+    authorization: str = ""
     last_id: str = ""
     received: list[Received] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -52,12 +55,11 @@ class Client:
     async def _read(self, until: Callable[["Client"], bool]) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            query = f"token={self.token}"
+            target = f"{self.path}?token={self.token}" if self.token else self.path
             headers = f"Last-Event-ID: {self.last_id}\r\n" if self.last_id else ""
-            writer.write(
-                f"GET /api/user/sse/connect?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}"
-                "\r\n".encode()
-            )
+            if self.authorization:
+                headers += f"Authorization: {self.authorization}\r\n"
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode())
             if not (answer := await reader.readline()):
                 raise ConnectionError("killed before it answered")
             self.status = int(answer.split()[1])
@@ -97,6 +99,11 @@ class Client:
             data = json.loads(fields["data"])
             self.counts[fields["event"]] += 1
             self.received.append(Received(fields["event"], fields.get("id", ""), data))
+
+
+def basic(name: str, password: str) -> str:
+    """The value of `Authorization` by name and password."""
+    return f"Basic {b64encode(f'{name}:{password}'.encode()).decode()}"
 
 
 def token_of(user_id: int, env: Environment) -> str:

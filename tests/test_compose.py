@@ -8,6 +8,7 @@ import pytest
 import yaml
 from django.core.management import get_commands
 
+from broadcast_project.health import PROBES
 from tests.servers import CHECKOUT
 from tests.test_docs import rows
 
@@ -98,6 +99,20 @@ def test_what_is_waited_for_as_healthy_tells_its_health() -> None:
     }
     assert awaited
     assert all("healthcheck" in SERVICES[name] for name in awaited)
+
+
+def probes() -> list[str]:
+    asked = str(SERVICES["web"]["healthcheck"]) + (CHECKOUT / "Dockerfile").read_text()
+    return re.findall(r"http://127\.0\.0\.1:8000(/\w+)", asked)
+
+
+def test_probes_ask_addresses_that_there_are() -> None:
+    assert set(probes()) == set(PROBES)
+
+
+@pytest.mark.parametrize("name", sorted(set(OWN) - {"web"}))
+def test_what_listens_on_no_port_is_not_probed(name: str) -> None:
+    assert OWN[name]["healthcheck"] == {"disable": True}
 
 
 def test_the_container_is_not_root() -> None:

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from connections.services import CLOSE
 from connections.wire import NAMES
 from jobs.registry import periodic_jobs, workers
+from outbox import event_types
 from tests.test_architecture import CHECKOUT, PARTS
 
 DOCS = CHECKOUT / "docs"
@@ -102,15 +104,34 @@ def in_project(thing: object) -> bool:
     return getattr(thing, "__module__", "").partition(".")[0] in PARTS  # tests declare some, too
 
 
-def test_every_event_type_is_described() -> None:
-    emitted = {
+def emitted() -> set[str]:
+    found = {
         text
         for name, call in calls(sources())
         if name in EMITTERS
         for text in texts(call)
         if TYPE.fullmatch(text)
     }
-    assert set(rows("events.md", "Event types")) == emitted | {CLOSE, *NAMES}
+    return found | {CLOSE, *NAMES}
+
+
+def test_every_event_type_is_described() -> None:
+    assert set(rows("events.md", "Event types")) == emitted()
+
+
+def test_every_event_type_is_declared_with_a_sentence() -> None:
+    """Those who write a rule, or an endpoint, choose from what is declared."""
+    found = {name for part in PARTS for name in declared_in(part)}
+    assert found == emitted()
+    assert all(event_types.declared[name] for name in found)
+
+
+def declared_in(part: str) -> Iterator[str]:
+    for path in sources(part):
+        if path.name == "events.py":
+            yield from import_module(
+                ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+            ).EVENTS
 
 
 def test_every_event_of_the_stream_is_described() -> None:
@@ -167,6 +188,11 @@ def leads_somewhere(page: Path, link: str) -> bool:
 def anchors(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    readme = (CHECKOUT / "README.md").read_text()
+    assert not [page.name for page in DOCS.glob("*.md") if f"(docs/{page.name})" not in readme]
 
 
 def test_every_make_target_that_is_named_exists() -> None:

@@ -37,6 +37,7 @@ from jobs import execution
 from jobs.models import Job, Run
 from jobs.registry import Misfire, Outcome, PeriodicJob, override, periodic_jobs
 from jobs.tasks import delete_old_runs
+from operations.debezium.models import Cluster, Connector
 from outbox.relay import Relay
 from outbox.services import emit
 from tests.conftest import Spawn
@@ -80,6 +81,17 @@ def rise(name: str, act: Callable[[], object], **labels: str) -> float:
     return value(name, **labels) - before
 
 
+def asked_connect(*connectors: Connector) -> None:
+    Cluster.objects.update_or_create(name="connect", defaults={"checked_at": timezone.now()})
+    for connector in connectors:
+        connector.tasks.create(number=0, state="RUNNING", since=timezone.now())
+
+
+def new_connector(name: str) -> Connector:
+    facts = {"slot_active": True, "slot_retained": 700, "slot_lag": 7, "restarts_total": 3}
+    return Connector.objects.create(name=name, state="RUNNING", since=timezone.now(), **facts)
+
+
 # What is described
 
 
@@ -97,6 +109,7 @@ def served() -> dict[str, tuple[str, set[str]]]:
 def something_of_everything(hub: Hub, job: PeriodicJob) -> None:
     execution.tick(job.name)
     get_registry().start(hub.node)
+    asked_connect(new_connector("orders"))
 
 
 def described() -> dict[str, tuple[str, set[str]]]:
@@ -216,8 +229,9 @@ def test_a_scrape_costs_the_same_whatever_there_is(job: PeriodicJob) -> None:
         Node.objects.create(name=f"web-{n}")
         Endpoint.objects.create(name=str(n), url="https://example.org", patterns=["*"])
         collect([envelope()])
+        asked_connect(new_connector(f"orders-{n}"))
         run_again(job)
-    assert queries_of_a_scrape() == before == 13 + counted
+    assert queries_of_a_scrape() == before == 18 + counted
 
 
 # Jobs
@@ -669,3 +683,27 @@ def test_endpoints_are_told_by_state_and_those_that_fail(endpoint: Endpoint) -> 
     assert of_webhooks("endpoints_failing") == 0
     assert of_webhooks("endpoints", state="ACTIVE") == 0
     assert of_webhooks("endpoints", state="DISABLED") == 1
+
+
+# Connectors
+
+
+def test_connectors_are_counted_as_the_last_check_found_them() -> None:
+    orders = new_connector("orders")
+    asked_connect(orders)
+    assert value("connect_up") == 1
+    assert 0 <= value("connect_check_age_seconds") < PATIENCE
+    assert value("connector_up", connector="orders") == 1
+    assert value("connector_state", connector="orders", state="RUNNING") == 1
+    assert value("connector_tasks", connector="orders", state="FAILED") == 0
+    assert value("connector_restarts_total", connector="orders") == 3
+    assert value("connector_slot_retained_bytes", connector="orders") == 700
+    assert value("connector_slot_lag_bytes", connector="orders") == 7
+    assert value("connector_slot_active", connector="orders") == 1
+    Connector.objects.update(problem="Task 0 failed.", slot_active=False)
+    orders.tasks.update(state="FAILED")
+    Cluster.objects.update(error="away")
+    assert value("connector_up", connector="orders") == 0
+    assert value("connector_tasks", connector="orders", state="FAILED") == 1
+    assert value("connector_slot_active", connector="orders") == 0
+    assert value("connect_up") == 0

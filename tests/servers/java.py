@@ -1,5 +1,6 @@
 """Servers on Java: Maven fetches what `jars/` lists, once a machine."""
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -42,16 +43,22 @@ class Java:
         """The jars in Maven's own repository; Maven takes seconds to say so, hence the file."""
         digest = hashlib.sha256(self.pom.read_bytes()).hexdigest()[:12]
         known = CHECKOUT / "build" / "jars" / f"{self.pom.stem}-{digest}"
-        if not known.exists() or not all(map(os.path.exists, known.read_text().split(os.pathsep))):
-            self._fetch(known)
+        known.parent.mkdir(parents=True, exist_ok=True)
+        with (known.parent / "lock").open("w") as lock:  # Maven's repository is for one at a time
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_all_there(known):
+                self._fetch(known)
         return known.read_text()
 
     def _fetch(self, target: Path) -> None:
         print(f"# Maven fetches {self.pom.stem}: once, about a minute ...", file=sys.stderr)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        new = target.with_suffix(f".{os.getpid()}")  # another run may be fetching as well
+        new = target.with_suffix(".new")
         goal = [str(self.maven), "-B", "-q", "-f", str(self.pom), "dependency:build-classpath"]
         result = subprocess.run([*goal, f"-Dmdep.outputFile={new}"], capture_output=True)
         if result.returncode:
             raise MissingError(f"Maven could not fetch its jars; see {' '.join(goal)}")
         new.replace(target)
+
+
+def _is_all_there(classpath: Path) -> bool:
+    return classpath.exists() and all(map(os.path.exists, classpath.read_text().split(os.pathsep)))

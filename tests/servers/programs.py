@@ -21,7 +21,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = PATIENCE
 STOP_TIMEOUT = 60  # seconds, until it is killed
 NOT_EPHEMERAL = range(20_000, 32_768)  # Linux gives no outgoing connection one of these
-PORTS = itertools.cycle(random.sample(NOT_EPHEMERAL, len(NOT_EPHEMERAL)))
+# Of two runs beside each other (`tests/run.py`) each has its own: 0 or 1.
+OURS = NOT_EPHEMERAL[int(os.environ.get("TEST_PORTS", "0")) :: 2]
+PORTS = itertools.cycle(random.sample(OURS, len(OURS)))
 
 
 class MissingError(Exception):
