@@ -7,8 +7,10 @@ PostgreSQL plans it once a connection: planning took it three times as long as l
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from hashlib import sha256
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -36,10 +38,9 @@ OF_OWNER = (
     *("email", "is_staff", "is_active"),
 )
 ANY = "ak_0000000000000000"
-PLAN = b"look_at_api_key"
 
-_plans: "WeakKeyDictionary[psycopg.Connection[Any], Any]" = WeakKeyDictionary()
-"""How the rows of each connection that has prepared PLAN are read."""
+_keeps_plan: "WeakKeyDictionary[psycopg.Connection[Any], bool]" = WeakKeyDictionary()
+"""False for a connection that refused the plan, or lost it."""
 
 
 @dataclass(slots=True)
@@ -97,14 +98,11 @@ def _row(key_id: str) -> Any:
     database = connections[DEFAULT_DB_ALIAS]  # once: `connection` looks for it at each word
     statement = _statement(database.vendor)
     is_watched = database.queries_logged or database.execute_wrappers
-    if database.vendor == "postgresql" and not is_watched:
-        try:
+    # A plan that is gone would take the transaction with it, which is its owner's.
+    if database.vendor == "postgresql" and not (is_watched or database.in_atomic_block):
+        # A migration changed what it returns, or somebody between here and the database forgot it.
+        with suppress(NotSupportedError, ProgrammingError):
             return _planned(database, statement, key_id)
-        except (NotSupportedError, ProgrammingError):
-            # A migration changed what it returns, or somebody between here and the database forgot
-            # it; what waits for the end of a transaction cannot ask again.
-            if database.in_atomic_block:
-                raise
     with database.cursor() as cursor:
         cursor.execute(statement, (key_id,))
         return cursor.fetchone()
@@ -115,15 +113,17 @@ def _planned(database: BaseDatabaseWrapper, statement: str, key_id: str) -> Any:
     database.close_if_health_check_failed()
     database.ensure_connection()
     with database.wrap_database_errors:
-        raw = database.connection
-        if raw not in _plans:
-            plan = raw.pgconn.prepare(PLAN, statement.replace("%s", "$1").encode())
-            _raise_for(plan, ExecStatus.COMMAND_OK)
-            _plans[raw] = Transformer(raw)
-        found, rows = raw.pgconn.exec_prepared(PLAN, [key_id.encode()]), _plans[raw]
-        if found.status != ExecStatus.TUPLES_OK:
-            del _plans[raw]
+        raw, plan = database.connection, _plan_of(statement)
+        if raw not in _keeps_plan:
+            prepared = raw.pgconn.prepare(plan, statement.replace("%s", "$1").encode())
+            _keeps_plan[raw] = prepared.status == ExecStatus.COMMAND_OK
+            _raise_for(prepared, ExecStatus.COMMAND_OK)
+        if not _keeps_plan[raw]:
+            raise NotSupportedError("This connection keeps no plan.")
+        found = raw.pgconn.exec_prepared(plan, [key_id.encode()])
+        _keeps_plan[raw] = found.status == ExecStatus.TUPLES_OK
         _raise_for(found, ExecStatus.TUPLES_OK)
+        rows = Transformer(raw)
         rows.set_pgresult(found)
         return rows.load_row(0, tuple) if found.ntuples else None
 
@@ -149,6 +149,12 @@ def _statement(vendor: str) -> str:
     sql, params = _rows().filter(key_id=ANY).query.sql_with_params()
     assert params == (ANY,), params
     return sql
+
+
+@cache
+def _plan_of(statement: str) -> bytes:
+    """Its name, which no other statement has: a pooler may show one connection to two versions."""
+    return f"look_at_api_key_{sha256(statement.encode()).hexdigest()[:16]}".encode()
 
 
 @sensitive_variables()

@@ -1,12 +1,14 @@
 """Who a key lets in, and as whom."""
 
+import gc
 import logging
+import weakref
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 from django.test import Client, RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -76,7 +78,10 @@ def test_postgresql_plans_the_look_once_and_does_without_when_the_plan_is_gone(
             cursor.execute(count)
             assert cursor.fetchone() == (1,)
         alter(harm)
-        assert check(written).pk == key.pk
+        with transaction.atomic():
+            assert check(written).pk == key.pk
+        for _ in range(3):
+            assert check(written).pk == key.pk
         services.disable(key, "by the test")
         assert refused(written) == "api_key_disabled"
     finally:
@@ -98,6 +103,16 @@ def test_a_connection_that_broke_is_told_as_such_and_the_next_one_plans_anew(
         check(written)
     connection.close_if_unusable_or_obsolete()  # as Django does between two requests
     assert check(written).pk == key.pk
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans nothing")
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_is_not_kept_beyond_its_end(key: ApiKey, written: str) -> None:
+    assert check(written).pk == key.pk
+    kept = weakref.ref(connection.connection)
+    connection.close()
+    gc.collect()
+    assert kept() is None
 
 
 def alter(sql: str) -> None:
