@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from time import monotonic, sleep
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -102,8 +103,9 @@ def put_right(topics: Iterable[str]) -> list[str]:
     made, refused = create_topics(topics)
     done = [f"{name}: created" for name in made]
     done += [f"{topic_name(topic)}: {error}" for topic, error in refused.items()]
+    names = [topic_name(topic) for topic in sorted(set(topics) - refused.keys())]
     with cluster() as admin:
-        for name in map(topic_name, sorted(set(topics) - refused.keys())):
+        for name in names:
             if differing := _differing(admin, name):
                 entries = [
                     ConfigEntry(key, WANTED[key](), incremental_operation=AlterConfigOpType.SET)
@@ -114,7 +116,24 @@ def put_right(topics: Iterable[str]) -> list[str]:
                 )
                 admin.incremental_alter_configs([resource])[resource].result(TIMEOUT)
                 done.append(f"{name}: {', '.join(differing)} set")
+        if done:
+            _wait_for_brokers(admin, names)
     return done
+
+
+def _wait_for_brokers(admin: AdminClient, names: list[str]) -> None:
+    """Until each of them says what is wanted: the others hear of a change after who took it."""
+    until = monotonic() + TIMEOUT
+    for broker in admin.list_topics(timeout=TIMEOUT).brokers:
+        while not _is_right(admin, names, broker) and monotonic() < until:
+            sleep(0.1)
+
+
+def _is_right(admin: AdminClient, names: list[str], broker: int) -> bool:
+    try:
+        return not any(_differing(admin, name, broker=broker) for name in names)
+    except KafkaException:  # it does not know the topic yet, or is away
+        return False
 
 
 def check_topics(topics: Iterable[str]) -> list[str]:
@@ -146,9 +165,10 @@ def most_bytes() -> int:
     return settings.EVENT_MAX_BYTES + 100_000  # the envelope and its channels
 
 
-def _differing(admin: AdminClient, name: str) -> dict[str, str]:
+def _differing(admin: AdminClient, name: str, **options: int) -> dict[str, str]:
     resource = ConfigResource(ConfigResource.Type.TOPIC, name)
-    found = admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result()
+    asked = admin.describe_configs([resource], request_timeout=TIMEOUT, **options)
+    found = asked[resource].result()
     return {key: found[key].value for key, value in WANTED.items() if found[key].value != value()}
 
 

@@ -25,14 +25,14 @@ from django.db import transaction
 from django.test import override_settings
 
 from outbox.consumers import Group, consume
-from outbox.deadletters import redrive
+from outbox.deadletters import redrive_all
 from outbox.kafka import KafkaConsumer, KafkaLog
 from outbox.kafka_topics import configuration, topic_name
 from outbox.logs import Consumer, LogUnavailable, Record
 from outbox.models import DeadLetter, Event
 from outbox.relay import Relay
 from outbox.services import build_event, emit
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.processes]
 
@@ -205,8 +205,14 @@ def test_what_the_broker_refuses_is_parked_and_not_overtaken_in_its_key(log: Kaf
             assert keys_of(read(consumer, 2)) == ["good", "good"]
             assert consumer.poll(wait=1) == []
             kafka_topics()
-            redrive(parked)
-            publish(log)
+
+            def is_delivered() -> bool:
+                """At once, or when the topic's log knows of the limit that the broker says."""
+                redrive_all(DeadLetter.objects.all())
+                publish(log)
+                return not (DeadLetter.objects.exists() or Event.objects.pending().exists())
+
+            wait_until(is_delivered)
             records = read(consumer, 3)
     assert keys_of(records) == ["bad"] * 3
     assert [bool(record.value["data"]) for record in records] == [True, False, False]
@@ -476,6 +482,15 @@ def test_topics_are_made_checked_and_put_right(log: KafkaLog) -> None:
             kafka_topics("--check")
         assert "retention.ms set" in kafka_topics()
         assert "as they should be" in kafka_topics("--check")
+        assert said_by_brokers("broadcasts", "retention.ms") == {"86400000"}
+
+
+def said_by_brokers(topic: str, key: str) -> set[str]:
+    admin, name = AdminClient(configuration()), topic_name(topic)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name)
+    brokers = admin.list_topics(timeout=PATIENCE).brokers
+    asked = [admin.describe_configs([resource], broker=broker)[resource] for broker in brokers]
+    return {answer.result(PATIENCE)[key].value for answer in asked}
 
 
 def test_without_kafka_the_command_says_so() -> None:
