@@ -3,7 +3,6 @@ import secrets
 from datetime import datetime
 from typing import Any
 
-import httpx
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models.functions import Now
@@ -11,6 +10,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
 from deliveries.guard import Forbidden, check_literal
+from jobs import addresses
 from outbox.patterns import check_patterns, wanted
 
 TRIP = 5
@@ -40,7 +40,6 @@ class Status(models.TextChoices):
 
 WAITING = [Status.PENDING, Status.RETRYING]
 UNDELIVERED = [Status.FAILED, Status.DEAD]
-LAST_PORT = 65_535
 
 
 def new_secret() -> str:
@@ -54,19 +53,9 @@ def first_secret() -> list[dict[str, Any]]:
 
 def check_url(url: str) -> None:
     """Raise `ValidationError` for what cannot, or must not, be sent to."""
+    parsed = addresses.checked(url)
     try:
-        parsed = httpx.URL(url)
-        host = parsed.host  # which is decoded here, where it is international
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise ValidationError(_("This is no address: %(why)s.") % {"why": error}) from error
-    if parsed.scheme not in {"http", "https"} or not host:
-        raise ValidationError(_("Write an address that begins with https:// or http://."))
-    if parsed.userinfo:
-        raise ValidationError(_("Leave the name and password out of the address."))
-    if (parsed.port or 0) > LAST_PORT:
-        raise ValidationError(_("The port is at most %(last)s.") % {"last": LAST_PORT})
-    try:
-        check_literal(host)
+        check_literal(parsed.host)
     except Forbidden as error:
         raise ValidationError(str(error)) from error
 

@@ -13,10 +13,11 @@ from django.http.request import validate_host
 from django.utils.encoding import iri_to_uri
 from django.utils.translation import gettext_lazy as _
 
+from jobs import addresses
+
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # without what looks like another: 0 o, 1 l i
 CODE_LENGTH = 6
 LONGEST_URL = 2_000  # as it is sent: what is longer some servers refuse
-LAST_PORT = 65_535
 PATH = "/s/"
 TAKEN = _("Another link has this name: choose another.")
 
@@ -29,17 +30,7 @@ def check_url(url: str) -> None:
     """Raise `ValidationError` for what no short link may lead to."""
     if not url.isprintable() or " " in url:
         raise ValidationError(_("Write the address without blanks and line breaks."))
-    try:
-        parsed = httpx.URL(url)
-        host = parsed.host  # which is decoded here, where it is international
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise ValidationError(_("This is no address: %(why)s.") % {"why": error}) from error
-    if parsed.scheme not in {"http", "https"} or not host:
-        raise ValidationError(_("Write an address that begins with https:// or http://."))
-    if parsed.userinfo:
-        raise ValidationError(_("Leave the name and password out of the address."))
-    if (parsed.port or 0) > LAST_PORT:
-        raise ValidationError(_("The port is at most %(last)s.") % {"last": LAST_PORT})
+    addresses.checked(url)
     if len(iri_to_uri(url)) > LONGEST_URL:
         raise ValidationError(_("At most %(most)s characters, please.") % {"most": LONGEST_URL})
     if own_name(url):
