@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import IO
@@ -81,7 +80,9 @@ def started_on(
         )
         try:
             yield process
-        except SystemExit:  # by SIGTERM; Ctrl-C reaches pytest itself
+        except KeyboardInterrupt:  # which reaches pytest itself
+            raise
+        except BaseException:  # SIGTERM, or a server that does not start
             process.send_signal(signal.SIGINT)
             raise
         finally:
@@ -96,13 +97,13 @@ def show(said: IO[bytes], process: Process) -> None:
     """What it has said and goes on to say, until it ends."""
     shown, running = 0, True
     while running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(LOOKED_EVERY)
         running = process.poll() is None
         while chunk := os.pread(said.fileno(), CHUNK, shown):  # it writes where a seek would go
             shown += len(chunk)
             sys.stdout.buffer.write(chunk)
         sys.stdout.flush()
-        if running:
-            time.sleep(LOOKED_EVERY)
 
 
 def ended(process: Process) -> str:

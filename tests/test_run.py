@@ -98,6 +98,23 @@ def test_what_both_say_is_shown_one_after_the_other(
 
 
 @pytest.mark.processes
+def test_a_server_that_does_not_start_ends_the_run_that_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def temporary(make: Callable[[Path], Server]) -> None:
+        wait_until((tmp_path / "sqlite.open").exists)
+        raise RuntimeError("initdb: no space left on device")
+
+    test = tmp_path / "test_it.py"
+    test.write_text(WAITS)
+    monkeypatch.delenv("TEST_POSTGRES_URL", raising=False)
+    monkeypatch.setattr(run, "temporary", temporary)
+    with pytest.raises(RuntimeError, match="no space left"):
+        run.run([str(test)])
+    assert (tmp_path / "sqlite.closed").exists()
+
+
+@pytest.mark.processes
 @pytest.mark.parametrize("signaled", [signal.SIGTERM, signal.SIGINT])
 def test_who_stops_it_stops_both_and_what_they_started(
     tmp_path: Path, signaled: signal.Signals
