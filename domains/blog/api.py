@@ -1,6 +1,7 @@
 """`/api/blog`: posts, what they are filed under, their pictures, and what readers say."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import django_filters
@@ -326,12 +327,9 @@ class CommentViewSet(
         asked = ModerationSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         wanted = CommentStatus(asked.validated_data["status"])
-        chosen = Comment.objects.filter(pk__in=asked.validated_data["ids"]).exclude(status=wanted)
-        found = list(chosen)
-        changed = moderate(chosen, wanted)
-        if found:
-            self.note(found, CHANGE, str(wanted.label))
-        return Response({"changed": changed})
+        chosen = Comment.objects.filter(pk__in=asked.validated_data["ids"])
+        tell = partial(self.note, flag=CHANGE, noted=str(wanted.label))
+        return Response({"changed": moderate(chosen, wanted, tell)})
 
 
 # Pictures

@@ -15,6 +15,8 @@ from jobs.acting import did
 HOUR = 3_600
 BATCH = 500
 
+Tell = Callable[[list[Comment]], object]
+
 
 class CommentsClosed(Exception):
     """The post takes no comments; the message says so."""
@@ -52,16 +54,29 @@ def comment(
     return made
 
 
+def moderate(
+    comments: CommentQuerySet, status: CommentStatus, tell: Tell = lambda batch: None
+) -> int:
+    """How many were of another status before. `tell` what changes, a batch each."""
+    others = Comment.objects.filter(pk__in=comments.values("pk")).exclude(status=status)
+    done = 0
+    while changed := _moderate_batch(others, status, tell):
+        done += changed
+    return done
+
+
 @transaction.atomic
-def moderate(comments: CommentQuerySet, status: CommentStatus) -> int:
-    """How many were of another status before."""
-    others = comments.exclude(status=status)
-    for one in others.iterator(BATCH):
+def _moderate_batch(others: CommentQuerySet, status: CommentStatus, tell: Tell) -> int:
+    batch = list(others.select_for_update().order_by("pk")[:BATCH])
+    if not batch:
+        return 0
+    for one in batch:
         did("blog.comment.moderated", one, changes={"status": [one.status, status.value]})
-    return others.update(status=status)
+    tell(batch)
+    return Comment.objects.filter(pk__in=[row.pk for row in batch]).update(status=status)
 
 
-def empty_trash(tell: Callable[[list[Comment]], object]) -> int:
+def empty_trash(tell: Tell) -> int:
     """How many were deleted for good, with the answers to them. `tell` what goes, a batch each."""
     done = 0
     while batch := list(Comment.objects.trashed().order_by("pk")[:BATCH]):

@@ -13,8 +13,8 @@ from django.core.cache import cache
 from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.storage import default_storage
 from django.core.paginator import Page, Paginator
-from django.db.models import Count
-from django.db.models.functions import TruncMonth
+from django.db.models import Count, Q
+from django.db.models.functions import Coalesce, TruncMonth
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.formats import date_format
@@ -29,6 +29,7 @@ from domains.blog.models import (
     COMMENT,
     Category,
     Comment,
+    CommentStatus,
     Post,
     PostQuerySet,
     PostStatus,
@@ -38,7 +39,7 @@ from domains.blog.models import (
 from jobs.acting import address_of
 
 ON_PAGE = 10
-THREADS = 50
+COMMENTS = 100  # on a page
 MONTHS = 24
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -180,7 +181,7 @@ def post(request: HttpRequest, slug: str) -> HttpResponse:
         "post": found,
         "form": form,
         "is_draft": is_draft,
-        "threads": threads(found, request.GET.get("comments")),
+        "comments": comments_of(found, request.GET.get("comments")),
         "answered": answered(found, request.POST.get("parent") or request.GET.get("answer")),
         "picture": found.og_image or found.featured_image,
         "site_url": settings.SITE_URL,
@@ -220,16 +221,13 @@ def answered(found: Post, pk: Any) -> Comment | None:
     return found.comments.approved().select_related("parent").filter(pk=pk).first()
 
 
-def threads(found: Post, page: str | None) -> Page[Comment]:
-    """Approved comments with their approved answers, the first first."""
-    shown = found.comments.approved().order_by("pk")
-    page_of = Paginator(shown.filter(parent=None), THREADS).get_page(page)
-    replies: dict[int, list[Comment]] = {}
-    for reply in shown.filter(parent__in=list(page_of))[: 10 * THREADS]:
-        replies.setdefault(reply.parent_id or 0, []).append(reply)
-    for thread in page_of:
-        thread.shown = replies.get(thread.pk, [])  # type: ignore[attr-defined]
-    return page_of
+def comments_of(found: Post, page: str | None) -> Page[Comment]:
+    """Approved comments, the first first, each followed by its approved answers."""
+    shown = found.comments.approved().filter(
+        Q(parent=None) | Q(parent__status=CommentStatus.APPROVED)
+    )
+    shown = shown.annotate(thread=Coalesce("parent_id", "pk")).select_related("parent")
+    return Paginator(shown.order_by("thread", "pk"), COMMENTS).get_page(page)
 
 
 @require_safe

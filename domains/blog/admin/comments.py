@@ -18,7 +18,7 @@ from unfold.decorators import action, display
 from unfold.enums import ActionVariant
 
 from domains.blog.comments import empty_trash, moderate
-from domains.blog.models import Comment, CommentQuerySet, CommentStatus
+from domains.blog.models import Comment, CommentStatus
 from jobs.pages import Question, ReadOnlyAdmin, ask, confirmed, digits
 
 STATUS_LABELS = {
@@ -162,11 +162,11 @@ class CommentAdmin(ReadOnlyAdmin):
         self._tell(request, queryset, CommentStatus.TRASH)
 
     def _tell(self, request: HttpRequest, queryset: Any, status: CommentStatus) -> None:
-        chosen = Comment.objects.filter(pk__in=queryset.values("pk")).exclude(status=status)
-        for comment in chosen:
-            self.log_change(request, comment, str(status.label))
-        rows: CommentQuerySet = chosen
-        count = moderate(rows, status)
+        def log(batch: list[Comment]) -> None:
+            for comment in batch:
+                self.log_change(request, comment, str(status.label))
+
+        count = moderate(queryset, status, log)
         text = ngettext(
             "%(count)s comment is now: %(status)s.",
             "%(count)s comments are now: %(status)s.",

@@ -154,3 +154,42 @@ def test_a_post_may_take_none(client: Client) -> None:
     with pytest.raises(CommentsClosed):
         comment(draft("Draft"), name="Ann", content="Early")
     assert not Comment.objects.exists()
+
+
+def test_every_answer_is_on_some_page_below_its_thread(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("domains.blog.views.COMMENTS", 4)
+    post = published()
+    first = comment(post, name="Ann", content="First.")
+    second = comment(post, name="Bea", content="Second.")
+    hidden = comment(post, name="Cid", content="Hidden.")
+    answers = [
+        comment(post, name="Dan", content=f"Answer {n}.", parent=parent)
+        for n, parent in enumerate([first, second, first, first, first, hidden])
+    ]
+    approve(first, second, *answers)
+
+    def said(number: int) -> list[str]:
+        shown = client.get(post.get_absolute_url(), {"comments": number}).content.decode()
+        assert f"Page {number} of 2" in shown
+        assert ("To Ann, on the page before:" in shown) is (number == 2)
+        return re.findall(r"<p>((?:First|Second|Hidden|Answer \d)\.)</p>", shown)
+
+    assert said(1) == ["First.", "Answer 0.", "Answer 2.", "Answer 3."]
+    assert said(2) == ["Answer 4.", "Second.", "Answer 1."]
+
+
+def test_moderating_many_tells_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("domains.blog.comments.BATCH", 2)
+    post = published()
+    for n in range(5):
+        comment(post, name="Ann", content=str(n))
+    told: list[list[str]] = []
+
+    def tell(batch: list[Comment]) -> None:
+        told.append([one.content for one in batch])
+
+    waiting = Comment.objects.pending().order_by("-pk")
+    assert moderate(waiting, CommentStatus.APPROVED, tell) == 5
+    assert told == [["0", "1"], ["2", "3"], ["4"]]
