@@ -9,13 +9,13 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 
-from connections.models import Connection, ConnectionStatus, Node
+from connections.models import Connection, ConnectionQuerySet, ConnectionStatus, Node
 from connections.registry import get_registry
 from jobs import clock
 from jobs.acting import did
 from jobs.leases import fenced
-from jobs.progress import advance, expect, track
-from outbox.services import build_event, emit, emit_all
+from jobs.progress import advance, expect
+from outbox.services import build_event, emit_all
 
 CLOSE = "connection.close"
 CHUNK = 1_000
@@ -25,10 +25,17 @@ BY_OPERATOR = "disconnected by an operator"
 @transaction.atomic
 def disconnect(connection: Connection, reason: str, *, reconnect: bool = False) -> None:
     """End one stream, on whichever node it is."""
-    data = {"connection_id": str(connection.pk), "reason": reason, "reconnect": reconnect}
-    channels = [f"user-{connection.user_id}"]
-    emit(CLOSE, key=f"user-{connection.user_id}", data=data, channels=channels)
-    mark_inactive([connection.pk], reason)
+    _disconnect([connection], reason, reconnect=reconnect)
+
+
+def _disconnect(connections: list[Connection], reason: str, *, reconnect: bool) -> None:
+    events = []
+    for connection in connections:
+        data = {"connection_id": str(connection.pk), "reason": reason, "reconnect": reconnect}
+        channel = f"user-{connection.user_id}"
+        events.append(build_event(CLOSE, key=channel, data=data, channels=[channel]))
+    emit_all(events)
+    mark_inactive([connection.pk for connection in connections], reason)
 
 
 @transaction.atomic
@@ -72,15 +79,18 @@ def sweep_stale() -> int:
     A living node is told to close the stream; the rows of a dead one are marked INACTIVE.
     """
     since = clock.now() - timedelta(seconds=settings.SSE_CLIENT_TIMEOUT)
-    stale = list(get_registry().stale(since))
-    living = set(Node.objects.living(since).values_list("name", flat=True))
-    for connection in track(stale):
-        if connection.node in living:
-            with fenced():
-                disconnect(connection, "stale", reconnect=True)
-    mark_inactive([c.pk for c in stale if c.node not in living], "node died")
+    stale = get_registry().stale(since)
+    expect(stale.count())
+    living = Node.objects.living(since).values("name")
+    closed = _reconnect(stale.filter(node__in=living), "stale")
+    dead = stale.exclude(node__in=living).order_by()
+    while ids := list(dead.values_list("pk", flat=True)[:CHUNK]):
+        with fenced():
+            mark_inactive(ids, "node died")
+        advance(len(ids))
+        closed += len(ids)
     Node.objects.filter(stopped_at=None, last_heartbeat__lt=since).update(stopped_at=Now())
-    return len(stale)
+    return closed
 
 
 def close_idle() -> int:
@@ -88,12 +98,21 @@ def close_idle() -> int:
 
     The net under the sweep: a row whose end was never written lives on by its node's heartbeats.
     """
-    idle = clock.now() - settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT
-    connections = list(Connection.objects.active().filter(last_activity__lt=idle))
-    for connection in track(connections):
+    since = clock.now() - settings.SSE_CLIENT_CLEANUP_INACTIVE_TIMEOUT
+    idle = Connection.objects.active().filter(last_activity__lt=since)
+    expect(idle.count())
+    return _reconnect(idle, "idle")
+
+
+def _reconnect(connections: ConnectionQuerySet, reason: str) -> int:
+    """End these, in batches; their clients come back by themselves. How many."""
+    closed = 0
+    while batch := list(connections.order_by()[:CHUNK]):
         with fenced():
-            disconnect(connection, "idle", reconnect=True)
-    return len(connections)
+            _disconnect(batch, reason, reconnect=True)
+        advance(len(batch))
+        closed += len(batch)
+    return closed
 
 
 def purge_inactive(batch: int = 5_000) -> int:

@@ -148,6 +148,25 @@ def test_the_streams_of_a_dead_node_are_swept_without_a_word(process: Process, u
     assert not Event.objects.filter(type=CLOSE).exists()
 
 
+def test_however_many_are_closed_in_batches(
+    process: Process, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connections.services.CHUNK", 2)
+    a = process("a")
+    held = [connect(a, user)[0] for _ in range(5)]
+    a.flush()
+    Connection.objects.update(last_activity=timezone.now() - timedelta(minutes=31))
+    assert [close_idle(), close_idle()] == [5, 0]
+    told = Event.objects.filter(type=CLOSE).values_list("data__connection_id", flat=True)
+    assert sorted(told) == sorted(str(connection.pk) for connection in held)
+    for _ in range(5):
+        connect(a, user)
+    a.flush()
+    silent_for(61, "a")
+    assert [sweep_stale(), sweep_stale()] == [5, 0]
+    assert not Connection.objects.active().exists()
+
+
 def test_streams_of_a_node_with_heartbeats_are_left_alone(process: Process, user: User) -> None:
     a = process("a")
     connection, _ = connect(a, user)
