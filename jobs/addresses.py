@@ -5,6 +5,7 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 
 LAST_PORT = 65_535
+LONGEST_LABEL = 63  # between two dots of a name, RFC 1035
 
 
 def checked(url: str) -> httpx.URL:
@@ -16,6 +17,8 @@ def checked(url: str) -> httpx.URL:
         raise ValidationError(_("This is no address: %(why)s.") % {"why": error}) from error
     if parsed.scheme not in {"http", "https"} or not host:
         raise ValidationError(_("Write an address that begins with https:// or http://."))
+    if any(not 0 < len(label) <= LONGEST_LABEL for label in host.removesuffix(".").split(".")):
+        raise ValidationError(_("%(host)s is no name of a host.") % {"host": host})
     if parsed.userinfo:
         raise ValidationError(_("Leave the name and password out of the address."))
     if (parsed.port or 0) > LAST_PORT:

@@ -80,6 +80,8 @@ def test_what_can_match_nothing_is_refused(patterns: object) -> None:
         "http://",
         "https://xn--/",
         "https://example.org:65536/",
+        "https://a..b/",
+        "https://" + "a" * 64 + ".org/",
         "http://a:b@example.org",
         "http://10.0.0.1/",
     ],

@@ -86,6 +86,8 @@ def test_of_two_that_are_renamed_at_once_one_gets_the_alias() -> None:
         "javascript:alert(1)",
         "https://xn--/page",
         "https://example.org:65536/",
+        "https://a..b/",
+        "https://" + "a" * 64 + ".org/",
         "example.org",
         "//example.org",
         "https://",
