@@ -180,8 +180,11 @@ class TrackedAdmin(ModelAdmin):
 
     def _numbers(
         self, rows: QuerySet[Any], moment: datetime | None
-    ) -> tuple[list[tuple[Any, str, str, bool]], int]:
-        """Label, count, where they are, whether it is bad; and how many in a hundred are done."""
+    ) -> tuple[list[tuple[Any, str, str, bool]], int | None]:
+        """Label, count, where they are, whether it is bad; and how many in a hundred are done.
+
+        None where there is nothing to do.
+        """
         waiting = rows.filter(is_asked=True).count()
         states = dict(_counts(rows.filter(is_asked=False)))
         total = waiting + sum(states.values())
@@ -193,7 +196,7 @@ class TrackedAdmin(ModelAdmin):
             count = states.get(status, 0)
             where = self._where(moment, status__exact=status.value, is_asked__exact=0)
             found.append((status.label, digits(count), where, status in BAD and count > 0))
-        return found, 100 * (total - waiting) // total if total else 100
+        return found, 100 * (total - waiting) // total if total else None
 
     def _where(self, moment: datetime | None, **query: Any) -> str:
         of_refresh = {"asked_at__exact": moment.isoformat()} if moment else {}

@@ -110,7 +110,7 @@ def test_a_refresh_is_asked_for_and_watched(client: Client, world: World) -> Non
 
 @pytest.mark.parametrize("asked", ["", "nonsense", "2030-13-45", "2030-01-01T00:00:00"])
 def test_a_refresh_that_never_was_is_no_error(client: Client, asked: str) -> None:
-    assert "100 % done" in text(client, f"{LIST}refresh/?asked={asked}")
+    assert "Nothing is asked for." in text(client, f"{LIST}refresh/?asked={asked}")
 
 
 def test_one_is_refreshed_from_its_page(client: Client) -> None:
