@@ -279,6 +279,7 @@ ROOT_URLCONF = "broadcast_project.urls"
 ASGI_APPLICATION = "broadcast_project.asgi.application"
 USE_TZ = True
 USE_I18N = True
+FORMAT_MODULE_PATH = "broadcast_project.formats"
 
 INSTALLED_APPS = [
     "daphne",

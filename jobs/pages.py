@@ -13,7 +13,7 @@ from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
+from django.utils.formats import date_format, get_format, number_format
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -132,8 +132,8 @@ def to_the_second(moment: datetime | None) -> str:
     """Operators compare moments: minutes are too coarse."""
     if not moment:
         return "–"
-    local = timezone.localtime(moment)
-    return f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
+    with_seconds = get_format("SHORT_DATETIME_FORMAT").replace("i", "i:s")
+    return date_format(timezone.localtime(moment), with_seconds)
 
 
 def preformatted(text: str) -> SafeString:

@@ -20,6 +20,7 @@ from django.utils import timezone
 from broadcast_project import health
 from jobs import clock
 from jobs.models import Job
+from jobs.schedules import synchronise
 from outbox.logs import DatabaseLog, LogUnavailable
 from outbox.models import Event
 from outbox.relay import Relay
@@ -50,6 +51,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> health.Checker:
 
 @pytest.fixture
 def relay(transactional_db: None) -> Relay:
+    Job.objects.all().delete()  # they have waited since the tests began
+    synchronise()
     leader = Relay()
     assert leader.lead()
     return leader

@@ -72,7 +72,7 @@ def test_it_says_until_when_it_is_quiet(client: Client, reader: User) -> None:
     with time_machine.travel(datetime(2030, 1, 31, 12, tzinfo=UTC)):
         client.force_login(reader)
         prefer(reader, quiet_start=time(22), quiet_end=time(7), time_zone="Pacific/Auckland")
-        assert "until Feb. 1, 2030, 7 a.m." in client.get("/preferences").content.decode()
+        assert "until 1 Feb 2030, 07:00" in client.get("/preferences").content.decode()
 
 
 def test_who_has_no_address_is_told(client: Client) -> None:

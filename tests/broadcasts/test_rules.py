@@ -209,7 +209,7 @@ def test_moments_lists_and_answers_are_said_in_the_language_of_the_text():
     rules.apply([happens(at="2030-01-31T21:40:00+02:00", tags=["a", 1], paid=True, price=1.5)])
     broadcast = Broadcast.objects.get()
     assert (broadcast.title, broadcast.content) == (
-        "Jan. 31, 2030, 7:40 p.m. UTC",
+        "31 Jan 2030, 19:40 UTC",
         "a, 1, yes, 1.5",
     )
     assert broadcast.translations["de"]["title"] == "31. Januar 2030 19:40 UTC"
