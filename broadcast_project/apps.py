@@ -1,3 +1,4 @@
+import gc
 from importlib import import_module
 
 from django.apps import AppConfig, apps
@@ -21,3 +22,6 @@ class BroadcastProjectConfig(AppConfig):
             if config.module and module_has_submodule(config.module, "events"):
                 module = import_module(f"{config.name}.events")
                 event_types.register(getattr(module, "EVENTS", {}))
+
+        gc.freeze()  # what is imported stays: the collector need not look at it again
+        gc.enable()
