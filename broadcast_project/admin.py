@@ -18,6 +18,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from jobs.pages import OwnerAdmin
 
 admin.site.index_title = _("Overview")
+admin.site.empty_value_display = "–"  # as the pages of this console write it
 
 REPLACED = (User, Group, Schedule, Success, Failure, OrmQ)
 

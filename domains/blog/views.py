@@ -223,11 +223,10 @@ def answered(found: Post, pk: Any) -> Comment | None:
 
 def comments_of(found: Post, page: str | None) -> Page[Comment]:
     """Approved comments, the first first, each followed by its approved answers."""
-    shown = found.comments.approved().filter(
-        Q(parent=None) | Q(parent__status=CommentStatus.APPROVED)
-    )
-    shown = shown.annotate(thread=Coalesce("parent_id", "pk")).select_related("parent")
-    return Paginator(shown.order_by("thread", "pk"), COMMENTS).get_page(page)
+    below_what_is_seen = Q(parent=None) | Q(parent__status=CommentStatus.APPROVED)
+    shown = found.comments.approved().filter(below_what_is_seen).select_related("parent")
+    threads = shown.annotate(thread=Coalesce("parent_id", "pk")).order_by("thread", "pk")
+    return Paginator(threads, COMMENTS).get_page(page)
 
 
 @require_safe
