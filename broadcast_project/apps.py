@@ -23,5 +23,6 @@ class BroadcastProjectConfig(AppConfig):
                 module = import_module(f"{config.name}.events")
                 event_types.register(getattr(module, "EVENTS", {}))
 
-        gc.freeze()  # what is imported stays: the collector need not look at it again
-        gc.enable()
+        if not gc.isenabled():  # by manage.py, until now
+            gc.freeze()  # what is imported stays: the collector need not look at it again
+            gc.enable()
