@@ -15,9 +15,9 @@ def metrics() -> Iterator[Metric]:
     keys = Gauge("broadcast_api_keys", "API keys by state.", labels=["state"])
     over = Q(expires_at__lte=Now())
     found = ApiKey.objects.aggregate(
-        ACTIVE=Count("pk", filter=Q(enabled=True) & ~over),
-        EXPIRED=Count("pk", filter=Q(enabled=True) & over),
-        DISABLED=Count("pk", filter=Q(enabled=False)),
+        ACTIVE=Count("pk", filter=~over & Q(enabled=True)),
+        EXPIRED=Count("pk", filter=over),
+        DISABLED=Count("pk", filter=~over & Q(enabled=False)),
     )
     for state, count in found.items():
         keys.add_metric([state], count)

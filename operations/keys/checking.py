@@ -165,12 +165,12 @@ def _checked(row: tuple[Any, ...] | None, secret: str) -> Holder:
     given = digest_of(secret)
     if not matches(given, digest) and not (overlaps and matches(given, old_digest)):
         raise Refused("invalid_api_key", _unknown().message, key_id)
-    if not enabled:
-        message = _("This API key is disabled: ask its owner or an administrator.")
-        raise Refused("api_key_disabled", message, key_id)
     if expired:
         message = _("This API key has expired: its owner makes a new one.")
         raise Refused("api_key_expired", message, key_id)
+    if not enabled:
+        message = _("This API key is disabled: ask its owner or an administrator.")
+        raise Refused("api_key_disabled", message, key_id)
     owner = User.from_db(DEFAULT_DB_ALIAS, OF_OWNER, of)
     if not owner.is_active:
         message = _("The account of the owner of this API key is not active.")

@@ -33,10 +33,10 @@ def check_scopes(scopes: Any) -> None:
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def in_state(self, state: str, at: datetime) -> "ApiKeyQuerySet":
-        if state == State.DISABLED:
-            return self.filter(enabled=False)
         expired = models.Q(expires_at__lte=at)
-        return self.filter(expired if state == State.EXPIRED else ~expired, enabled=True)
+        if state == State.EXPIRED:
+            return self.filter(expired)
+        return self.filter(~expired, enabled=state == State.ACTIVE)
 
     def expired(self, at: datetime) -> "ApiKeyQuerySet":
         """Still enabled, though over."""
@@ -105,10 +105,10 @@ class ApiKey(models.Model):
         return self.succeeded + self.failed_4xx + self.failed_5xx
 
     def state(self, at: datetime) -> State:
-        if not self.enabled:
-            return State.DISABLED
-        over = self.expires_at is not None and self.expires_at <= at
-        return State.EXPIRED if over else State.ACTIVE
+        """Expired, whether or not the job has disabled it for that."""
+        if self.expires_at is not None and self.expires_at <= at:
+            return State.EXPIRED
+        return State.ACTIVE if self.enabled else State.DISABLED
 
 
 class ApiKeyUsage(models.Model):

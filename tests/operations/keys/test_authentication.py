@@ -186,10 +186,14 @@ def test_disabled_or_deleted_it_is_refused_at_once(
     assert code_of(program.get(MESSAGES)) == (401, "invalid_api_key")
 
 
-def test_one_that_has_expired_is_refused_before_the_job_runs(key: ApiKey, program: Client) -> None:
+def test_one_that_has_expired_is_refused_as_such_before_and_after_the_job_runs(
+    key: ApiKey, program: Client
+) -> None:
     ApiKey.objects.update(expires_at=timezone.now() + timedelta(hours=1))
     assert program.get(MESSAGES).status_code == 200
     ApiKey.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert code_of(program.get(MESSAGES)) == (401, "api_key_expired")
+    assert services.end_expired() == 1
     assert code_of(program.get(MESSAGES)) == (401, "api_key_expired")
 
 

@@ -106,6 +106,14 @@ def test_the_job_disables_what_has_expired_and_nothing_else(owner: User, key: Ap
     with time_machine.travel(now + timedelta(hours=4)):
         assert over.state(timezone.now()) == State.EXPIRED
         assert end_expired() == 1
+        found = {
+            state: {key.name for key in ApiKey.objects.in_state(state, timezone.now())}
+            for state in State
+        }
+        assert found == {"ACTIVE": {"Shop", "Later"}, "EXPIRED": {"Over", "Off"}, "DISABLED": set()}
+        assert {key.state(timezone.now()) for key in ApiKey.objects.filter(enabled=False)} == {
+            State.EXPIRED
+        }
         assert end_expired() == 0
     states = {one.name: (one.enabled, one.reason) for one in ApiKey.objects.all()}
     assert states == {

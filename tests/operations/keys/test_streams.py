@@ -16,12 +16,14 @@ from django.test import Client
 from django.utils import timezone
 
 from connections import consumers, hub
-from connections.admissions import Asking, admit
+from connections.admissions import Asking, admit, identify
 from connections.models import Connection
 from connections.refusals import ConnectLimit, Refusal
 from connections.registry import get_registry
 from connections.services import CLOSE
+from jobs.correlation import correlation_id
 from operations.keys import services
+from operations.keys.authentication import refusals
 from operations.keys.models import ApiKey
 from operations.keys.usage import recorder
 from outbox.models import Event
@@ -307,3 +309,19 @@ def test_a_stream_that_a_proxy_would_hold_is_held_here(
     assert b"event: CONNECTED" in body
     assert "grip-hold" not in headers
     assert Client(headers={"x-api-key": written}).get("/api/user/messages").status_code == 200
+
+
+def test_a_key_that_is_refused_is_told_under_the_id_of_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One worker asks for many at once."""
+    told = []
+    monkeypatch.setattr(
+        refusals, "note", lambda _, address: told.append((address, correlation_id()))
+    )
+    asking = [
+        Asking(None, None, None, f"192.0.2.{n}", "", api_key="ak_nobodys", correlation_id=f"id-{n}")
+        for n in (1, 2)
+    ]
+    assert [type(found) for found in identify(asking)] == [Refusal, Refusal]
+    assert told == [("192.0.2.1", "id-1"), ("192.0.2.2", "id-2")]
