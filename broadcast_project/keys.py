@@ -9,9 +9,10 @@ from prometheus_client.core import CounterMetricFamily as Counter
 from prometheus_client.metrics_core import Metric
 
 from connections.hub import get_hub
-from connections.keys import KeyHolder, Keys
+from connections.keys import Given, KeyHolder, Keys
 from connections.refusals import Refusal, unauthorized
 from connections.services import disconnect_keys
+from jobs.correlation import correlated
 from operations.keys import limits, scopes
 from operations.keys.authentication import AWAY, REASONS, away, credential, reached, refusals
 from operations.keys.checking import Holder, Refused, check_each
@@ -25,13 +26,14 @@ class ApiKeys(Keys):
     def credential(self, x_api_key: str, authorization: str) -> str | None:
         return credential(x_api_key, authorization)
 
-    def identify(self, given: Sequence[tuple[str, str]], path: str) -> list[KeyHolder | Refusal]:
-        found = check_each([text for text, _address in given])
-        return [self._admit(one, asked[1], path) for one, asked in zip(found, given, strict=True)]
+    def identify(self, given: Sequence[Given], path: str) -> list[KeyHolder | Refusal]:
+        found = check_each([asked.key for asked in given])
+        return [self._admit(one, asked, path) for one, asked in zip(found, given, strict=True)]
 
-    def _admit(self, found: Holder | Refused, address: str, path: str) -> KeyHolder | Refusal:
+    def _admit(self, found: Holder | Refused, asked: Given, path: str) -> KeyHolder | Refusal:
         if isinstance(found, Refused):
-            refusals.note(found, address)
+            with correlated(asked.correlation_id):
+                refusals.note(found, asked.address)
             return unauthorized(found.code, found.message)
         try:
             return KeyHolder(found.pk, found.key_id, found.owner, admit(found, path))

@@ -5,6 +5,7 @@ After a restart everybody returns at once. One by one, each would cost a handful
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextvars import Context
 from copy import copy
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,7 +20,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest
 
 from connections.channels import channels_of_each
-from connections.keys import KeyHolder, get_keys
+from connections.keys import Given, KeyHolder, get_keys
 from connections.models import Connection
 from connections.refusals import Refusal, unauthorized
 from connections.registry import get_registry
@@ -27,6 +28,7 @@ from connections.screening import Screen, get_screening
 from connections.stream import CLIENT_GONE
 from connections.tokens import InvalidToken, read_token
 from jobs import clock
+from jobs.correlation import correlation_id
 
 if TYPE_CHECKING:
     from connections.hub import Hub
@@ -59,6 +61,11 @@ class Asking:
     user_agent: str
     api_key: str | None = field(default=None, repr=False)
     """From a header: one in an address would end up in logs."""
+    correlation_id: str = field(default_factory=correlation_id)
+
+    @property
+    def given(self) -> Given:
+        return Given(self.api_key or "", self.address, self.correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,8 @@ class Admissions:
         answer: asyncio.Future[Admitted] = asyncio.get_running_loop().create_future()
         self.waiting.append((asking, answer))
         if len(self.workers) < AT_ONCE:
-            worker = asyncio.create_task(self._work())
+            # Of its own: it goes on for others when whom it was started for has gone.
+            worker = asyncio.create_task(self._work(), context=Context())
             self.workers.add(worker)
             worker.add_done_callback(self.workers.discard)
         try:
@@ -172,7 +180,7 @@ def count(found: Sequence[Identified | Refusal]) -> None:
 
 
 def _people(asking: Sequence[Asking]) -> list[tuple[AbstractUser | Refusal, KeyHolder | None]]:
-    given = [(asked.api_key, asked.address) for asked in asking if asked.api_key]
+    given = [asked.given for asked in asking if asked.api_key]
     holders = iter(get_keys().identify(given, CONNECT) if given else ())
     others = iter(_without_keys([asked for asked in asking if not asked.api_key]))
     return [

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
@@ -42,6 +43,15 @@ RETRY_SPREAD = (1_000, 4_000)  # milliseconds; clients of a server that died mus
 _limit = ConnectLimit()
 
 
+def headers_of(pairs: Iterable[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    """Those that came more than once are joined, as Django does: a proxy may add a line."""
+    headers: dict[bytes, str] = {}
+    for name, value in pairs:
+        text, separator = value.decode("latin-1"), "; " if name == b"cookie" else ","
+        headers[name] = f"{headers[name]}{separator}{text}" if name in headers else text
+    return headers
+
+
 class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     """One request, one stream. No channel layer: the log brings everything."""
 
@@ -49,7 +59,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         self.scope, self.base_send, self.started = scope, send, False
-        self.headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        self.headers = headers_of(scope["headers"])
         self.query = parse_qs(scope["query_string"].decode("latin-1"))
         named = {name: self.headers.get(name.lower().encode(), "") for name in ID_HEADERS}
         # Else it would be the doing of whoever started the server.
@@ -279,7 +289,7 @@ class StreamConsumer(AsyncConsumer):  # type: ignore[misc]
     @property
     def address(self) -> str:
         client = self.scope.get("client")
-        forwarded = self.headers.get(b"x-forwarded-for", b"").decode("latin-1")
+        forwarded = self.headers.get(b"x-forwarded-for", "")
         return address_behind(str(client[0]) if client else "", forwarded)
 
     # What is answered

@@ -185,7 +185,7 @@ def operator_of(scope: dict[str, Any], asked: Asking) -> Identified:
     """
     found: Identified | Refusal
     if asked.api_key:
-        (holder,) = get_keys().identify([(asked.api_key, asked.address)], STREAM)
+        (holder,) = get_keys().identify([asked.given], STREAM)
         found = holder if isinstance(holder, Refusal) else Identified(holder.user, [], holder)
     else:
         found = Identified(_signed_in(scope), [])

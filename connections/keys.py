@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
@@ -21,6 +22,14 @@ class KeyHolder:
     """What the answer says of its limits."""
 
 
+class Given(NamedTuple):
+    """A key as a request brings it."""
+
+    key: str
+    address: str
+    correlation_id: str
+
+
 class Keys(ABC):
     """Used in the threads of the database."""
 
@@ -29,8 +38,8 @@ class Keys(ABC):
         """The key that these headers bring; None when they bring none."""
 
     @abstractmethod
-    def identify(self, given: Sequence[tuple[str, str]], path: str) -> "list[KeyHolder | Refusal]":
-        """Whose each key is that asks for the stream at `path`; each with the address of who asks.
+    def identify(self, given: Sequence[Given], path: str) -> "list[KeyHolder | Refusal]":
+        """Whose each key is that asks for the stream at `path`.
 
         In a bounded number of queries. What it refuses says for which key it is counted.
         """

@@ -60,11 +60,12 @@ def ask(
     *,
     method: str = "GET",
     headers: dict[str, str] | None = None,
+    scope: dict[str, Any] | None = None,
     times: int = 1,
     pieces: int = 1,
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and the last of `pieces` of the body, of the last of `times` requests."""
-    scope = scope_of(query, method, headers)
+    scope = scope or scope_of(query, method, headers)
 
     async def request() -> tuple[dict[str, Any], dict[str, Any]]:
         for _ in range(times):
@@ -203,6 +204,25 @@ def test_too_many_connects_of_an_address_get_429(user: User, settings: Any) -> N
     with time_machine.travel("2030-01-01 00:00:10", tick=False):
         status, headers, _ = ask(f"token={make_token(user.pk)}", times=3)
     assert (status, headers["retry-after"]) == (429, "50")
+
+
+@pytest.mark.parametrize(
+    ("lines", "proxies", "seen"),
+    [
+        (["203.0.113.9"], 0, "192.0.2.1"),
+        (["203.0.113.9"], 1, "203.0.113.9"),
+        (["198.51.100.7, 203.0.113.9"], 1, "203.0.113.9"),
+        (["203.0.113.9", "10.0.0.2"], 2, "203.0.113.9"),  # a proxy that adds a line
+    ],
+)
+def test_behind_proxies_the_address_is_of_whoever_asks(
+    user: User, settings: Any, lines: list[str], proxies: int, seen: str
+) -> None:
+    settings.TRUSTED_PROXIES = proxies
+    scope = scope_of(f"token={make_token(user.pk)}")
+    scope["headers"] = [(b"x-forwarded-for", line.encode()) for line in lines]
+    assert ask(scope=scope)[0] == 200
+    assert Connection.objects.get().address == seen
 
 
 def test_only_named_origins_may_read_it_from_elsewhere(user: User, settings: Any) -> None:

@@ -19,12 +19,14 @@ HEARTBEAT = 0.5  # seconds
 READ_TIMEOUT = 6  # seconds of silence after which nginx cuts
 BUFFER = 4096  # bytes, the smallest that nginx collects before it passes them on
 READER_ID = "from django.contrib.auth.models import User; print(User.objects.get().pk)"
+ADDRESS = "from connections.models import Connection; print(Connection.objects.get().address)"
 
 
 def test_events_arrive_at_once_and_heartbeats_keep_an_idle_stream_open(
     live_database: Environment, free_port: int, spawn: Spawn, new_nginx: NewNginx, tmp_path: Path
 ) -> None:
     env = live_database | {"SSE_HEARTBEAT": str(HEARTBEAT), "SSE_TOKEN_SECONDS": "3600"}
+    env |= {"TRUSTED_PROXIES": "2"}
     site = Site(env, free_port, spawn).start()
     nginx = new_nginx(free_port, READ_TIMEOUT)
     query = urlencode({"token": token_of(int(site.code(READER_ID)), env)})
@@ -39,6 +41,8 @@ def test_events_arrive_at_once_and_heartbeats_keep_an_idle_stream_open(
         "--no-buffer",
         "--silent",
         "--compressed",
+        "--header",
+        "X-Forwarded-For: 203.0.113.9",  # of a proxy before it
         "--dump-header",
         str(headers),
         url,
@@ -51,6 +55,7 @@ def test_events_arrive_at_once_and_heartbeats_keep_an_idle_stream_open(
                 return read.read_text().count(text) >= times
 
             wait_until(lambda: has("event: CONNECTED"), message="the stream has begun")
+            assert site.code(ADDRESS) == "203.0.113.9"
             beats = int(2 * READ_TIMEOUT / HEARTBEAT)
             wait_until(lambda: has("event: HEARTBEAT", beats), message="it was idle for long")
             site.send("Fire drill")

@@ -22,6 +22,9 @@ http {{
             proxy_pass http://127.0.0.1:{backend_port};
             proxy_http_version 1.1;
             proxy_read_timeout {read_timeout}s;
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         }}
     }}
 }}
