@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
+from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -15,6 +16,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from jobs.acting import did
 from jobs.pages import OwnerAdmin
 
 admin.site.index_title = _("Overview")
@@ -67,9 +69,15 @@ class JobFailureAdmin(FailAdmin, ModelAdmin):
     @admin.action(description=_("Resubmit selected"), permissions=["change"])
     def resubmit_selected(self, request: HttpRequest, queryset: QuerySet[Failure]) -> None:
         """Django-q2 would let whoever may look."""
-        resubmit_task(self, request, queryset)
+        with transaction.atomic():
+            for task in queryset:
+                did("task.resubmitted", task, func=str(task.func))
+            resubmit_task(self, request, queryset)
 
 
 @admin.register(OrmQ)
 class JobQueueAdmin(QueueAdmin, ModelAdmin):
-    pass
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        for task in queryset:
+            did("task.deleted", task, func=str(task.func()))
+        return super().log_deletions(request, queryset)

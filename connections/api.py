@@ -29,6 +29,7 @@ from connections.serializers import (
 )
 from connections.services import disconnect
 from connections.tokens import make_token
+from jobs.acting import acting, did
 
 
 class ViewsConnections(BasePermission):
@@ -52,6 +53,10 @@ class TokenView(APIView):
         if name != request.user.get_username() and not may_issue_tokens(request.user):
             raise PermissionDenied("Tokens for others need the permission issue_token.")
         person = get_object_or_404(User, username=name, is_active=True)
+        actor = acting()
+        # Of a site, which asks by its API key for each reader each minute, the key's uses tell.
+        if person.pk != request.user.pk and actor and not actor.via:
+            did("token.issued", person)
         return Response({"token": make_token(person.pk), "expires_in": settings.SSE_TOKEN_SECONDS})
 
 

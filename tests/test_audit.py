@@ -1,6 +1,7 @@
 """Each thing that people do leaves one entry: who, when, by which door, from where."""
 
 import ast
+import base64
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +13,7 @@ from django.db import transaction
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
-from django_q.models import Schedule
+from django_q.models import Failure, OrmQ, Schedule
 
 from broadcasts import approvals, reminders, rules, series, services
 from broadcasts.models import Approval, Broadcast, Product, Rule, Series, Status, Template
@@ -678,6 +679,12 @@ def test_the_api_goes_by_cursor(auditor: Client) -> None:
     assert seen == ["4", "3", "2", "1", "0"]
 
 
+@pytest.mark.parametrize("position", ["abc", "9" * 30, "-1", "1.5"])
+def test_a_cursor_that_is_none_is_no_page(auditor: Client, position: str) -> None:
+    cursor = base64.b64encode(f"p={position}".encode()).decode()
+    assert auditor.get(API, {"cursor": cursor}).status_code == 404
+
+
 @pytest.mark.parametrize(
     ("query", "found"),
     [
@@ -716,3 +723,35 @@ def test_the_api_writes_nothing(client: Client, method: str) -> None:
     client.force_login(User.objects.create_superuser("boss"))
     entries(1)
     assert getattr(client, method)(f"{API}/{AuditEntry.objects.get().pk}").status_code == 405
+
+
+def test_what_is_done_to_the_tasks_of_django_q_is_noted(client: Client) -> None:
+    client.force_login(User.objects.create_superuser("boss"))
+    now = timezone.now()
+    times = {"started": now, "stopped": now, "success": False}
+    failed = Failure.objects.create(id="f", name="f", func="jobs.tasks.tick", **times)
+    waiting = OrmQ.objects.create(key="broadcast", payload="nonsense", lock=now)
+    for address, data in {
+        "failure/": {"action": "resubmit_selected", "_selected_action": [failed.pk]},
+        f"ormq/{waiting.pk}/delete/": {"post": "yes"},
+    }.items():
+        assert client.post(f"/admin/django_q/{address}", data).status_code == 302
+    found = AuditEntry.objects.order_by("pk").values_list("action", "person", "detail__func")
+    assert list(found) == [
+        ("task.resubmitted", "boss", "jobs.tasks.tick"),
+        ("task.deleted", "boss", "None"),
+    ]
+
+
+def test_a_token_for_somebody_else_is_noted_unless_a_site_gets_it(client: Client) -> None:
+    boss = User.objects.create_superuser("boss")
+    reader = UserFactory.create()
+    _, written = keys.make(boss, "Shop", ["admin", "stream"])
+    asked = {"data": {"user": reader.username}, "content_type": "application/json"}
+    by_key = Client(headers={"X-API-Key": written})
+    assert by_key.post("/api/user/sse/token", **asked).status_code == 200
+    client.force_login(boss)
+    for data in (asked, asked | {"data": {}}):
+        assert client.post("/api/user/sse/token", **data).status_code == 200
+    found = AuditEntry.objects.filter(action="token.issued")
+    assert [(entry.person, entry.subject_id) for entry in found] == [("boss", str(reader.pk))]

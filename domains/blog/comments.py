@@ -1,16 +1,14 @@
 """What readers say: written by anybody, seen when a moderator approved it."""
 
-import hashlib
 from collections.abc import Callable
-from ipaddress import IPv6Network
 
 from django.conf import settings
-from django.core.cache import cache
 from django.db import transaction
 from django.utils.translation import gettext as _
 
 from domains.blog.models import Comment, CommentQuerySet, CommentStatus, Post, PostStatus
 from jobs.acting import did
+from jobs.throttle import times
 
 HOUR = 3_600
 BATCH = 500
@@ -89,24 +87,6 @@ def empty_trash(tell: Tell) -> int:
 
 
 def admit(address: str) -> None:
-    """Count a comment of this address, of which nothing is kept but a hash for an hour.
-
-    Raises `TooManyComments` above BLOG_COMMENTS_PER_HOUR. A cache that is away counts nothing.
-    """
-    writer = _writer_at(address).encode()
-    key = f"blog-comments-{hashlib.blake2b(writer, digest_size=16).hexdigest()}"
-    cache.add(key, 0, HOUR)
-    try:
-        count = cache.incr(key) or 0
-    except ValueError:  # the hour ended in between
-        count = 0
-    if count > settings.BLOG_COMMENTS_PER_HOUR:
+    """Raises `TooManyComments` above BLOG_COMMENTS_PER_HOUR of this address."""
+    if times("blog-comments", address, HOUR) > settings.BLOG_COMMENTS_PER_HOUR:
         raise TooManyComments(_("Too many comments came from your address. Try again in an hour."))
-
-
-def _writer_at(address: str) -> str:
-    """Of IPv6 all of a /64, which is one connection's to choose from."""
-    try:
-        return str(IPv6Network(f"{address}/64", strict=False))
-    except ValueError:
-        return address

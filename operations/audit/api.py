@@ -5,11 +5,11 @@ from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.filters import SearchFilter
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
+from jobs.pagination import ById
 from operations.audit.exports import COLUMNS
 from operations.audit.models import AuditEntry, Door
 
@@ -34,15 +34,6 @@ class AuditFilter(django_filters.FilterSet):
     until = django_filters.IsoDateTimeFilter("at", "lt", help_text="Before this moment.")
 
 
-class Stretches(CursorPagination):
-    """By cursor: what is written meanwhile moves nothing to another page."""
-
-    ordering = "-id"
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 500
-
-
 @extend_schema(tags=["audit"])
 class AuditViewSet(ReadOnlyModelViewSet[AuditEntry]):
     queryset = AuditEntry.objects.all()
@@ -50,7 +41,7 @@ class AuditViewSet(ReadOnlyModelViewSet[AuditEntry]):
     filterset_class = AuditFilter
     filter_backends = [DjangoFilterBackend, SearchFilter]
     search_fields = ["^person", "subject"]
-    pagination_class = Stretches
+    pagination_class = ById
     lookup_value_converter = "int"
     needs = {"list": "operations.view_auditentry", "retrieve": "operations.view_auditentry"}
 

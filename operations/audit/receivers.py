@@ -9,6 +9,7 @@ from django.db.models.signals import m2m_changed
 from django.dispatch import receiver
 
 from jobs.acting import Actor, acted, acting, did
+from jobs.throttle import times
 from operations.audit.services import write
 
 MEMBERSHIPS = {
@@ -16,6 +17,9 @@ MEMBERSHIPS = {
     User.user_permissions.through: "permissions",
     Group.permissions.through: "permissions",
 }
+MINUTE = 60
+MOST_FAILED = 20
+"""Failed sign-ins of an address that are written down in a minute."""
 VERBS = {"post_add": "added", "post_remove": "removed", "pre_clear": "cleared"}
 
 
@@ -38,10 +42,15 @@ def record_sign_out(user: User | None, **_: Any) -> None:
 
 @receiver(user_login_failed)
 def record_failed_sign_in(credentials: dict[str, Any], request: Any = None, **_: Any) -> None:
-    """Of whoever it is: the name is what was typed."""
-    if actor := acting():
+    """Of whoever it is: the name is what was typed. Who guesses shall not fill the audit."""
+    if not (actor := acting()):
+        return
+    count = times("sign-ins-failed", actor.address, MINUTE)
+    if count <= MOST_FAILED:
         name = str(credentials.get("username", ""))
-        write(Actor(actor.door, name=name, address=actor.address), "user.sign_in_failed", None, {})
+        detail = {"more": "is not written for a minute"} if count == MOST_FAILED else {}
+        who = Actor(actor.door, name=name, address=actor.address)
+        write(who, "user.sign_in_failed", None, detail)
 
 
 def record_membership(

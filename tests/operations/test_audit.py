@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, Permission, User
+from django.core.cache import cache
 from django.db import IntegrityError, connection, models, transaction
 from django.test import Client
 from django.utils import timezone
@@ -198,6 +199,7 @@ def actions() -> list[str]:
 
 
 def test_who_signs_in_and_out_is_noted(client: Client) -> None:
+    cache.clear()  # others have failed lately
     user = User.objects.create_user("eve", password="secret")
     wrong = {"username": "eve", "password": "guess-42"}
     client.post("/login", wrong)
@@ -210,6 +212,19 @@ def test_who_signs_in_and_out_is_noted(client: Client) -> None:
         (user.pk, "eve", "127.0.0.1")
     }
     assert "guess-42" not in str(list(AuditEntry.objects.values()))
+
+
+def test_who_guesses_fills_no_more_than_a_page_of_it_a_minute(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operations.audit.receivers.MOST_FAILED", 3)
+    cache.clear()
+    for n in range(5):
+        client.post("/login", {"username": f"guess-{n}", "password": "x"})
+    client.post("/login", {"username": "ann", "password": "x"}, REMOTE_ADDR="192.0.2.7")
+    written = AuditEntry.objects.order_by("pk").values_list("person", "detail")
+    more = {"more": "is not written for a minute"}
+    assert list(written) == [("guess-0", {}), ("guess-1", {}), ("guess-2", more), ("ann", {})]
 
 
 def test_what_people_may_do_is_noted_from_either_side() -> None:
