@@ -20,6 +20,6 @@ class ById(CursorPagination):
 
     def decode_cursor(self, request: Request) -> Cursor | None:
         cursor: Cursor | None = super().decode_cursor(request)
-        if cursor and not ID.fullmatch(cursor.position or "0"):
+        if cursor and not ID.fullmatch(str(cursor.position or 0)):
             raise NotFound(self.invalid_cursor_message)
         return cursor
