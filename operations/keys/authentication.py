@@ -55,9 +55,10 @@ class LimitsAway(APIException):
 
 def reached(verdict: Verdict) -> str:
     window = verdict.reached
+    names = {"minute": _("minute"), "hour": _("hour"), "day": _("day")}
     return _("The limit of %(limit)s requests a %(window)s is reached: wait %(wait)s s.") % {
         "limit": window.limit,
-        "window": window.name,
+        "window": names[window.name],
         "wait": verdict.retry_after,
     }
 
