@@ -55,7 +55,7 @@ def test_events_arrive_at_once_and_heartbeats_keep_an_idle_stream_open(
                 return read.read_text().count(text) >= times
 
             wait_until(lambda: has("event: CONNECTED"), message="the stream has begun")
-            assert site.code(ADDRESS) == "203.0.113.9"
+            assert site.code(ADDRESS).strip() == "203.0.113.9"
             beats = int(2 * READ_TIMEOUT / HEARTBEAT)
             wait_until(lambda: has("event: HEARTBEAT", beats), message="it was idle for long")
             site.send("Fire drill")
