@@ -72,6 +72,7 @@ def check_all(connect: Connect) -> Outcome:
             logger.exception("Connector %s could not be checked", connector)
             failed += 1
     forget_old()
+    end_alert(Kind.CONNECT, CONNECT)  # only here: what is away in the middle is away
     return Outcome(items=len(connectors) - failed, failed=failed)
 
 
@@ -92,7 +93,6 @@ def record_answer(note: str) -> None:
             name=CONNECT,
             defaults={"checked_at": now, "answered_at": now, "error": "", "note": note[:500]},
         )
-    end_alert(Kind.CONNECT, CONNECT)
 
 
 # What is wrong, and what is done about it

@@ -351,6 +351,22 @@ def test_an_outage_is_one_alert_whatever_else_is_wrong(
     assert events() == ["alert.raised", "alert.resolved"]
 
 
+def test_an_outage_in_the_middle_of_each_check_is_one_alert(
+    fake: FakeConnect, travel: time_machine.Traveller
+) -> None:
+    """A proxy that lets GET through, and nothing else."""
+    fake.has("orders", **{"connector.class": "io.debezium.connector.mysql.MySqlConnector"})
+    fake.answers["^PUT .*/validate"] = httpx.Response(HTTPStatus.FORBIDDEN)
+    for _ in range(3):
+        later(travel, 5)
+    assert events() == ["alert.raised"]
+    assert "DEBEZIUM_USER" in Cluster.objects.get().error
+    fake.answers.clear()
+    later(travel, 5)
+    assert events() == ["alert.raised", "alert.resolved"]
+    assert Cluster.objects.get().error == ""
+
+
 def test_a_password_in_the_address_is_not_told(fake: FakeConnect, settings: Settings) -> None:
     settings.DEBEZIUM_URL = "http://ann:hunter2@connect.example"
     fake.away = True
