@@ -137,6 +137,34 @@ def test_one_that_no_worker_takes_is_told_after_a_minute(
     assert not fake.asked(RESTART)
 
 
+@pytest.mark.parametrize(
+    "states", [("RESTARTING", "RUNNING"), ("RUNNING", "RESTARTING"), ("RUNNING", "UNASSIGNED")]
+)
+def test_one_that_is_not_through_its_restart_is_not_well_yet(
+    fake: FakeConnect, travel: time_machine.Traveller, states: tuple[str, str]
+) -> None:
+    fake.has("orders", "RUNNING", "FAILED")
+    check_connectors()
+    fake.has("orders", *states)
+    later(travel, 0.5)
+    assert told(Kind.CONNECTOR)
+    assert "It is well again." not in history()
+    fake.has("orders", "RUNNING", "RUNNING")
+    later(travel, 0.5)
+    assert not told(Kind.CONNECTOR)
+
+
+def test_one_that_has_no_task_yet_is_not_well_yet(
+    fake: FakeConnect, travel: time_machine.Traveller
+) -> None:
+    fake.has("orders", "FAILED")
+    check_connectors()
+    fake.has("orders")
+    fake.connectors["orders"]["status"]["tasks"] = []
+    later(travel, 0.5)
+    assert told(Kind.CONNECTOR)
+
+
 def test_one_without_a_status_is_unassigned(fake: FakeConnect) -> None:
     fake.has("orders")
     del fake.connectors["orders"]["status"]
