@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 JOB = "DEBEZIUM_HEALTH_CHECK"
 CONNECT = "connect"  # the subject of the alert of Connect itself
+DECLARED = "connectors"  # and of that of the directory with their files
 BETWEEN = timedelta(seconds=10)  # two restarts of one connector, whoever asks
 
 
@@ -60,12 +61,17 @@ def check_all(connect: Connect) -> Outcome:
     found = connect.connectors()
     wanted = declared()
     record_answer(wanted.note)
+    if wanted.note:
+        say(Kind.CONNECTOR, DECLARED, wanted.note)
+    else:
+        end_alert(Kind.CONNECTOR, DECLARED)
     refused = reconcile(connect, found, wanted)
     connectors = record(found, wanted)
     failed = 0
     for connector in track(connectors):
         try:
-            examine(connect, connector, found.get(connector.name, {}), refused)
+            unread = bool(wanted.note) and connector.declared
+            examine(connect, connector, found.get(connector.name, {}), refused, unread=unread)
         except (Unreachable, Fenced):
             raise
         except Exception:
@@ -98,11 +104,14 @@ def record_answer(note: str) -> None:
 # What is wrong, and what is done about it
 
 
-def examine(connect: Connect, connector: Connector, told: Told, refused: dict[str, str]) -> None:
+def examine(
+    connect: Connect, connector: Connector, told: Told, refused: dict[str, str], *, unread: bool
+) -> None:
+    """`unread`: its file was not looked at, and may still be what is wrong."""
     finding = find(connect, connector, config_of(told), refused.get(connector.name, ""))
     write_slot(connector, finding.slot)
     if not finding.problem:
-        recover(connector, unsettled=finding.unsettled)
+        recover(connector, unsettled=finding.unsettled or unread)
         return
     words = finding.problem
     if finding.mendable:
@@ -157,9 +166,7 @@ def write_problem(connector: Connector, words: str, *, mendable: bool) -> None:
             )
             tell(connector, words)
             connector.problem = words
-    message = f"{connector}: {words}"[:700]
-    if not raise_alert(Kind.CONNECTOR, subject_of(connector), message):
-        retell(Kind.CONNECTOR, subject_of(connector), message)
+    say(Kind.CONNECTOR, subject_of(connector), f"{connector}: {words}")
 
 
 def recover(connector: Connector, *, unsettled: bool) -> None:
@@ -242,6 +249,12 @@ def forget_old() -> None:
 
 def subject_of(connector: Connector) -> str:
     return f"connector-{connector.pk}"
+
+
+def say(kind: str, subject: str, message: str) -> None:
+    """By a new alert, or by the one that is open."""
+    if not raise_alert(kind, subject, message[:700]):
+        retell(kind, subject, message[:700])
 
 
 def end_alert(kind: str, subject: str) -> None:

@@ -563,12 +563,52 @@ def test_a_file_that_is_wrong_is_told_and_keeps_no_other_away(
     assert row("bad").state == State.MISSING
 
 
-def test_a_directory_that_is_not_there_is_told_on_the_page(
-    fake: FakeConnect, settings: Settings
-) -> None:
-    settings.DEBEZIUM_CONNECTORS_DIR = "/nowhere/at/all"
+def test_a_directory_that_is_not_there_is_told(fake: FakeConnect, directory: Path) -> None:
+    directory.rmdir()
     check_connectors()
     assert "DEBEZIUM_CONNECTORS_DIR" in Cluster.objects.get().note
+    check_connectors()
+    (message,) = told(Kind.CONNECTOR)
+    assert "DEBEZIUM_CONNECTORS_DIR" in message
+    assert events() == ["alert.raised"]
+    directory.mkdir()
+    check_connectors()
+    assert not told(Kind.CONNECTOR)
+
+
+def test_a_directory_that_cannot_be_read_undeclares_nothing_and_resolves_nothing(
+    fake: FakeConnect, directory: Path, settings: Settings
+) -> None:
+    fake.has("orders")
+    fake.has("stock")
+    declare(directory, "stock", {"connector.class": "org.example.Source"})
+    for name in ("gone", "orders"):
+        (directory / f"{name}.json").write_text("{")
+    check_connectors()
+    settings.DEBEZIUM_CONNECTORS_DIR = "/nowhere/at/all"
+    check_connectors()
+    assert all(Connector.objects.values_list("declared", flat=True))
+    assert {message.split()[0] for message in told(Kind.CONNECTOR)} == {
+        "gone:",
+        "orders:",
+        "DEBEZIUM_CONNECTORS_DIR",
+    }
+    settings.DEBEZIUM_CONNECTORS_DIR = str(directory)
+    declare(directory, "orders", {"connector.class": "org.example.Source"})
+    (directory / "gone.json").unlink()
+    check_connectors()
+    assert not told(Kind.CONNECTOR)
+    assert not row("gone").declared
+
+
+def test_a_web_process_undeclares_nothing(
+    fake: FakeConnect, directory: Path, settings: Settings
+) -> None:
+    declare(directory, "orders", {"connector.class": "org.example.Source"})
+    check_connectors()
+    settings.DEBEZIUM_CONNECTORS_DIR = ""  # as where only qcluster has the files
+    steering.pause("orders", "ann")
+    assert row("orders").declared
 
 
 def test_what_connect_refuses_is_told_without_secrets(fake: FakeConnect, directory: Path) -> None:
