@@ -15,7 +15,7 @@ from operations.debezium.client import Config, Connect, ConnectError, TooLate, U
 from operations.debezium.declared import without_secrets
 from operations.debezium.models import Connector, State, Task
 from operations.debezium.reasons import cause, is_away, unmendable
-from operations.debezium.slots import Slot, slot_of
+from operations.debezium.slots import Slot, slot_left_by, slot_of
 
 GRACE = timedelta(minutes=1)  # for workers to take up what is new, and for it to begin to read
 
@@ -32,14 +32,14 @@ class Finding:
 
 
 def find(connect: Connect, connector: Connector, config: Config, refused: str) -> Finding:
-    slot = slot_of(config)
+    slot = slot_of(config) if config else slot_left_by(connector)
     if refused:
         return Finding(refused, slot=slot)
     if connector.state in (State.PAUSED, State.STOPPED):
         return Finding(slot=slot)  # by somebody's will
     if connector.state == State.MISSING:
         words = _("It is declared, and not in Kafka Connect.") if connector.declared else ""
-        return Finding(words)
+        return Finding(words, slot=slot)
     tasks = list(connector.tasks.all())
     if connector.state == State.FAILED or any(task.state == State.FAILED for task in tasks):
         return of_failed(connect, connector, config, slot)

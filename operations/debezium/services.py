@@ -33,7 +33,7 @@ from operations.debezium.models import (
 )
 from operations.debezium.reconciling import reconcile
 from operations.debezium.records import Told, config_of, record
-from operations.debezium.slots import Slot
+from operations.debezium.slots import Slot, ours
 from operations.models import Alert, Kind
 from operations.services import raise_alert, resolve, retell
 
@@ -108,8 +108,10 @@ def examine(
     connect: Connect, connector: Connector, told: Told, refused: dict[str, str], *, unread: bool
 ) -> None:
     """`unread`: its file was not looked at, and may still be what is wrong."""
-    finding = find(connect, connector, config_of(told), refused.get(connector.name, ""))
-    write_slot(connector, finding.slot)
+    config = config_of(told)
+    finding = find(connect, connector, config, refused.get(connector.name, ""))
+    if config or finding.slot:  # else its slot goes on to keep what it keeps, and nobody can say
+        write_slot(connector, finding.slot)
     if not finding.problem:
         recover(connector, unsettled=finding.unsettled or unread)
         return
@@ -236,11 +238,14 @@ def claim_restart(connector: Connector, count: int) -> bool:
 
 
 def forget_old() -> None:
-    """History older than the runs', and connectors that are gone for as long."""
+    """History older than the runs', and connectors that are gone for as long, but for those whose
+    slot fills our disk."""
     old = clock.now() - timedelta(days=settings.RUN_RETENTION_DAYS)
     with fenced():
         ConnectorChange.objects.filter(at__lt=old).delete()
         gone = Connector.objects.filter(state=State.MISSING, declared=False, since__lt=old)
+        # Of a database that is asked it is known when this is over.
+        gone = gone.exclude(database__in=ours(), slot_retained__gt=settings.DEBEZIUM_WAL_LIMIT)
         for connector in gone:
             end_alert(Kind.CONNECTOR, subject_of(connector))
             end_alert(Kind.WAL, subject_of(connector))

@@ -453,6 +453,94 @@ def test_wal_that_piles_up_is_an_alert_until_it_is_gone(
     assert not told(Kind.WAL)
 
 
+@pytest.mark.parametrize("state", ["MISSING", "RUNNING"])
+def test_the_slot_of_one_without_a_configuration_stays_as_it_was_last_seen(
+    fake: FakeConnect, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    with monkeypatch.context() as patched:
+        fake.has("orders")
+        slot_is(patched, active=False, retained=2_000_000_000, lag=7)
+        check_connectors()
+    assert told(Kind.WAL)
+    if state == State.MISSING:
+        del fake.connectors["orders"]
+    else:
+        del fake.connectors["orders"]["info"]
+    check_connectors()
+    orders = row("orders")
+    assert orders.state == state
+    assert (orders.slot, orders.slot_active, orders.slot_retained, orders.slot_lag) == (
+        "orders",
+        False,
+        2_000_000_000,
+        7,
+    )
+    assert told(Kind.WAL)
+
+
+@pytest.fixture
+def slot_of_ours() -> Iterator[str]:
+    """In this project's own database; nobody reads it."""
+    if connection.vendor != "postgresql":
+        pytest.skip("it has replication slots")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_create_physical_replication_slot('left_alone', true)")
+        yield "left_alone"
+        cursor.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            " WHERE slot_name = 'left_alone'"
+        )
+
+
+def reads_ours(fake: FakeConnect, slot: str) -> None:
+    ours = connection.settings_dict
+    config = {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "database.hostname": str(ours["HOST"]),
+        "database.port": str(ours["PORT"] or 5432),
+        "database.dbname": str(ours["NAME"]),
+        "slot.name": slot,
+    }
+    fake.has("orders", "PAUSED", "PAUSED", **config)
+
+
+def test_the_slot_of_one_that_left_connect_is_an_alert_until_it_is_dropped(
+    fake: FakeConnect, settings: Settings, travel: time_machine.Traveller, slot_of_ours: str
+) -> None:
+    reads_ours(fake, slot_of_ours)
+    check_connectors()
+    assert not told(Kind.WAL)
+    del fake.connectors["orders"]
+    settings.DEBEZIUM_WAL_LIMIT = -1
+    later(travel, 5)
+    assert row("orders").state == State.MISSING
+    assert slot_of_ours in told(Kind.WAL)[0]
+    later(travel, (settings.RUN_RETENTION_DAYS + 1) * 24 * 60)  # it is not forgotten
+    assert told(Kind.WAL)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_drop_replication_slot(%s)", [slot_of_ours])
+    later(travel, 5)
+    assert not told(Kind.WAL)
+    assert not Connector.objects.exists()
+
+
+def test_a_slot_elsewhere_is_forgotten_with_its_connector(
+    fake: FakeConnect,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    travel: time_machine.Traveller,
+) -> None:
+    with monkeypatch.context() as patched:
+        fake.has("orders")
+        slot_is(patched, retained=2_000_000_000)
+        check_connectors()
+    del fake.connectors["orders"]
+    later(travel, 5)
+    later(travel, (settings.RUN_RETENTION_DAYS + 1) * 24 * 60)
+    assert not told(Kind.WAL)
+    assert not Connector.objects.exists()
+
+
 def test_a_slot_that_is_lost_is_told(
     fake: FakeConnect, monkeypatch: pytest.MonkeyPatch, travel: time_machine.Traveller
 ) -> None:
