@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Iterator
 
+from django.conf import settings
 from django.db.models.functions import Now
 
 from jobs.console import JobState, overview
 from jobs.leases import fenced
-from operations.models import OF_JOBS, Alert, Backlog, Kind
+from operations.models import OF_CONNECTORS, OF_JOBS, Alert, Backlog, Kind
 from outbox.models import Priority
 from outbox.services import emit
 
@@ -20,13 +21,17 @@ Found = dict[tuple[str, str], str]  # the message by kind and subject
 
 
 def check() -> int:
-    """Raise an alert for what is wrong with jobs now, resolve those that are over; how many."""
+    """Raise an alert for what is wrong with jobs now, resolve those that are over; how many.
+
+    Those of connectors, too, once nobody watches them: their own check is switched off then.
+    """
     found: Found = {}
     for job in overview():
         for kind, message in problems_of(job):
             found[kind, job.name] = message
     raised = sum(raise_alert(kind, name, text) for (kind, name), text in found.items())
-    over = [a for a in Alert.objects.open().filter(kind__in=OF_JOBS) if key_of(a) not in found]
+    kinds = OF_JOBS if settings.DEBEZIUM_URL else OF_JOBS + OF_CONNECTORS
+    over = [a for a in Alert.objects.open().filter(kind__in=kinds) if key_of(a) not in found]
     return raised + sum(resolve(alert) for alert in over)
 
 

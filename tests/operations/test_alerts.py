@@ -5,6 +5,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from jobs import execution
 from jobs.leases import Fenced, held
@@ -180,6 +181,17 @@ def test_a_job_that_the_code_no_longer_has_leaves_no_alert_open(sweep: Job) -> N
     services.raise_alert(Kind.FAILING, "GONE", "GONE failed.")
     assert check_jobs() == 1
     assert not Alert.objects.open().exists()
+
+
+def test_connectors_that_are_watched_no_more_leave_no_alert_open(settings: Settings) -> None:
+    for kind in (Kind.CONNECT, Kind.CONNECTOR, Kind.WAL, Kind.ENDPOINT):
+        services.raise_alert(kind, "subject", "It is down.")
+    settings.DEBEZIUM_URL = "http://connect.example"
+    check_jobs()
+    assert len(open_kinds()) == 4
+    settings.DEBEZIUM_URL = ""
+    check_jobs()
+    assert open_kinds() == [Kind.ENDPOINT]
 
 
 def test_open_alerts_come_first_and_are_read_only(client: Client) -> None:
