@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from django.conf import settings
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from jobs.console import JobState, overview
 from jobs.leases import fenced
@@ -40,12 +41,14 @@ def problems_of(job: JobState) -> Iterator[tuple[Kind, str]]:
     if not job.enabled:
         return
     if job.overdue and job.next_run_at:
-        yield Kind.OVERDUE, f"{job.name} was due at {job.next_run_at:%Y-%m-%d %H:%M:%S %Z}."
+        due = f"{job.next_run_at:%Y-%m-%d %H:%M:%S %Z}"
+        yield Kind.OVERDUE, _("%(job)s was due at %(time)s.") % {"job": job.name, "time": due}
     if job.failures_in_a_row >= FAILURES:
-        times = job.failures_in_a_row
-        yield Kind.FAILING, f"{job.name} failed {times} times in a row: {job.last_error}"
+        values = {"job": job.name, "times": job.failures_in_a_row, "error": job.last_error}
+        yield Kind.FAILING, _("%(job)s failed %(times)s times in a row: %(error)s") % values
     if job.backlog is not None and times_grown(job.name, job.backlog) >= GROWTHS:
-        yield Kind.BACKLOG, f"What waits for {job.name} grows: {job.backlog} now."
+        values = {"job": job.name, "count": job.backlog}
+        yield Kind.BACKLOG, _("What waits for %(job)s grows: %(count)s now.") % values
 
 
 def times_grown(name: str, count: int) -> int:

@@ -194,6 +194,19 @@ def test_connectors_that_are_watched_no_more_leave_no_alert_open(settings: Setti
     assert open_kinds() == [Kind.ENDPOINT]
 
 
+@pytest.mark.parametrize("kind", [Kind.OVERDUE, Kind.FAILING, Kind.BACKLOG])
+def test_messages_are_in_the_language_of_the_installation(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    late(9)
+    fail(Job.objects.get(name=NAME), 3)
+    counts(waiting, 1, 2, 3)
+    monkeypatch.setattr(services, "_", lambda text: f"<<{text}>>")
+    Alert.objects.all().delete()
+    counts(waiting, 4)
+    assert Alert.objects.get(kind=kind).message.startswith("<<")
+
+
 def test_open_alerts_come_first_and_are_read_only(client: Client) -> None:
     client.force_login(operator("operations.view_alert"))
     old = Alert.objects.create(kind=Kind.FAILING, subject="OLD", message="It failed.")
