@@ -15,7 +15,7 @@ import operations.debezium.admin  # noqa: F401 (it registers its own)
 from jobs.pages import ReadOnlyAdmin, span, to_the_second
 from operations.debezium.board import page_of
 from operations.keys.admin import ApiKeyAdmin
-from operations.models import OF_JOBS, Alert, AlertQuerySet, Kind
+from operations.models import OF_CONNECTORS, OF_JOBS, Alert, AlertQuerySet, Kind
 
 __all__ = ["PAGES", "AlertAdmin", "ApiKeyAdmin"]
 
@@ -36,7 +36,7 @@ def runs_of(job: str) -> str:
 
 PAGES: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(OF_JOBS, runs_of),
-    **dict.fromkeys((Kind.CONNECTOR, Kind.CONNECT, Kind.WAL), page_of),
+    **dict.fromkeys(OF_CONNECTORS, page_of),
 }
 """By kind, the address of a subject's page; who raises alerts of other kinds adds theirs."""
 

@@ -3,7 +3,7 @@
 from django.utils.translation import gettext_lazy as _
 
 EVENTS = {
-    "alert.raised": _("A job or an endpoint needs a look."),
+    "alert.raised": _("A job, an endpoint, a connector, its WAL, or Kafka Connect needs a look."),
     "alert.changed": _("An open alert says something else."),
     "alert.resolved": _("What an alert was about is over."),
     "key.created": _("An API key was made."),

@@ -7,6 +7,7 @@ from operations.debezium.models import Cluster, Connector, ConnectorChange, Task
 from operations.keys.models import ApiKey, ApiKeyUsage, UsageBatch
 
 __all__ = [
+    "OF_CONNECTORS",
     "OF_JOBS",
     "Alert",
     "AlertQuerySet",
@@ -35,6 +36,7 @@ class Kind(models.TextChoices):
 
 
 OF_JOBS = [Kind.OVERDUE, Kind.FAILING, Kind.BACKLOG]
+OF_CONNECTORS = [Kind.CONNECTOR, Kind.CONNECT, Kind.WAL]
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):

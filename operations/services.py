@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Iterator
 
+from django.conf import settings
 from django.db.models.functions import Now
+from django.utils.translation import gettext as _
 
 from jobs.console import JobState, overview
 from jobs.leases import fenced
-from operations.models import OF_JOBS, Alert, Backlog, Kind
+from operations.models import OF_CONNECTORS, OF_JOBS, Alert, Backlog, Kind
 from outbox.models import Priority
 from outbox.services import emit
 
@@ -20,13 +22,17 @@ Found = dict[tuple[str, str], str]  # the message by kind and subject
 
 
 def check() -> int:
-    """Raise an alert for what is wrong with jobs now, resolve those that are over; how many."""
+    """Raise an alert for what is wrong with jobs now, resolve those that are over; how many.
+
+    Those of connectors, too, once nobody watches them: their own check is switched off then.
+    """
     found: Found = {}
     for job in overview():
         for kind, message in problems_of(job):
             found[kind, job.name] = message
     raised = sum(raise_alert(kind, name, text) for (kind, name), text in found.items())
-    over = [a for a in Alert.objects.open().filter(kind__in=OF_JOBS) if key_of(a) not in found]
+    kinds = OF_JOBS if settings.DEBEZIUM_URL else OF_JOBS + OF_CONNECTORS
+    over = [a for a in Alert.objects.open().filter(kind__in=kinds) if key_of(a) not in found]
     return raised + sum(resolve(alert) for alert in over)
 
 
@@ -35,12 +41,14 @@ def problems_of(job: JobState) -> Iterator[tuple[Kind, str]]:
     if not job.enabled:
         return
     if job.overdue and job.next_run_at:
-        yield Kind.OVERDUE, f"{job.name} was due at {job.next_run_at:%Y-%m-%d %H:%M:%S %Z}."
+        due = f"{job.next_run_at:%Y-%m-%d %H:%M:%S %Z}"
+        yield Kind.OVERDUE, _("%(job)s was due at %(time)s.") % {"job": job.name, "time": due}
     if job.failures_in_a_row >= FAILURES:
-        times = job.failures_in_a_row
-        yield Kind.FAILING, f"{job.name} failed {times} times in a row: {job.last_error}"
+        values = {"job": job.name, "times": job.failures_in_a_row, "error": job.last_error}
+        yield Kind.FAILING, _("%(job)s failed %(times)s times in a row: %(error)s") % values
     if job.backlog is not None and times_grown(job.name, job.backlog) >= GROWTHS:
-        yield Kind.BACKLOG, f"What waits for {job.name} grows: {job.backlog} now."
+        values = {"job": job.name, "count": job.backlog}
+        yield Kind.BACKLOG, _("What waits for %(job)s grows: %(count)s now.") % values
 
 
 def times_grown(name: str, count: int) -> int:

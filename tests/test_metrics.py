@@ -81,6 +81,11 @@ def rise(name: str, act: Callable[[], object], **labels: str) -> float:
     return value(name, **labels) - before
 
 
+@pytest.fixture
+def watching(settings: Settings) -> None:
+    settings.DEBEZIUM_URL = "http://connect.example"
+
+
 def asked_connect(*connectors: Connector) -> None:
     Cluster.objects.update_or_create(name="connect", defaults={"checked_at": timezone.now()})
     for connector in connectors:
@@ -106,7 +111,7 @@ def served() -> dict[str, tuple[str, set[str]]]:
 
 
 @pytest.fixture
-def something_of_everything(hub: Hub, job: PeriodicJob) -> None:
+def something_of_everything(hub: Hub, job: PeriodicJob, watching: None) -> None:
     execution.tick(job.name)
     get_registry().start(hub.node)
     asked_connect(new_connector("orders"))
@@ -218,6 +223,7 @@ def queries_of_a_scrape() -> int:
     return len(queries)
 
 
+@pytest.mark.usefixtures("watching")
 def test_a_scrape_costs_the_same_whatever_there_is(job: PeriodicJob) -> None:
     backlogs = [declared.backlog for declared in periodic_jobs.values() if declared is not job]
     counted = len(list(filter(None, backlogs)))
@@ -688,6 +694,7 @@ def test_endpoints_are_told_by_state_and_those_that_fail(endpoint: Endpoint) -> 
 # Connectors
 
 
+@pytest.mark.usefixtures("watching")
 def test_connectors_are_counted_as_the_last_check_found_them() -> None:
     orders = new_connector("orders")
     asked_connect(orders)
@@ -707,3 +714,11 @@ def test_connectors_are_counted_as_the_last_check_found_them() -> None:
     assert value("connector_tasks", connector="orders", state="FAILED") == 1
     assert value("connector_slot_active", connector="orders") == 0
     assert value("connect_up") == 0
+
+
+@pytest.mark.usefixtures("watching")
+def test_connectors_that_are_watched_no_more_have_no_metrics(settings: Settings) -> None:
+    asked_connect(new_connector("orders"))
+    assert ("broadcast_connect_up", frozenset()) in scrape()
+    settings.DEBEZIUM_URL = ""
+    assert not [name for name, _ in scrape() if re.match("broadcast_connect(or)?_", name)]

@@ -115,14 +115,18 @@ class ConnectorAdmin(ReadOnlyAdmin):
         connector = get_object_or_404(Connector, pk=pk)
         try:
             steer(connector.name, request.user.get_username())
-            self.log_change(request, connector, noted)
-            now = steering.watch(connector.name)
         except (ConnectError, steering.InvalidTransition) as error:
             messages.error(request, f"{connector}: {error}")
+            return redirect(HEALTH)
+        self.log_change(request, connector, noted)
+        values = {"connector": connector, "done": noted}
+        try:
+            values["state"] = label_of(steering.watch(connector.name))[0]
+        except ConnectError:
+            text = _("%(connector)s – %(done)s. Its state is not known yet.")
         else:
-            values = {"connector": connector, "done": noted, "state": label_of(now)[0]}
-            text = _("%(connector)s – %(done)s. Kafka Connect says now: %(state)s.") % values
-            messages.success(request, text)
+            text = _("%(connector)s – %(done)s. Kafka Connect says now: %(state)s.")
+        messages.success(request, text % values)
         return redirect(HEALTH)
 
     # One

@@ -1,6 +1,7 @@
 """`/api/admin/connectors`: what the health page shows, and its buttons."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import django_filters
@@ -16,6 +17,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet, ReadOnlyModelViewSet
 
 from operations.debezium import steering
+from operations.debezium.client import ConnectError
 from operations.debezium.models import Cluster, Connector, ConnectorChange, State, Task
 
 HISTORY = 20  # changes that one connector comes with
@@ -166,5 +168,6 @@ class ConnectorViewSet(ReadOnlyModelViewSet[Connector]):
         LogEntry.objects.log_actions(
             person, [connector], CHANGE, change_message=noted, single_object=True
         )
-        steering.watch(connector.name)
+        with suppress(ConnectError):  # what was asked for is done: the row is as last seen
+            steering.watch(connector.name)
         return Response(ConnectorDetailSerializer(self.get_object()).data)

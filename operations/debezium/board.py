@@ -16,7 +16,7 @@ from jobs.console import JobState, state_of
 from jobs.pages import to_the_second
 from operations.debezium.models import Cluster, Connector, State, Task
 from operations.debezium.services import CONNECT, JOB, subject_of
-from operations.models import Alert, Kind
+from operations.models import OF_CONNECTORS, Alert
 
 STATE_LABELS = {
     State.RUNNING: "success",
@@ -183,9 +183,8 @@ class Board:
 def board() -> Board:
     """Seven queries, however many connectors there are."""
     now = clock.now()
-    kinds = (Kind.CONNECTOR, Kind.WAL, Kind.CONNECT)
     alerts: dict[str, list[Alert]] = {}
-    for alert in Alert.objects.open().filter(kind__in=kinds):
+    for alert in Alert.objects.open().filter(kind__in=OF_CONNECTORS):
         alerts.setdefault(alert.subject, []).append(alert)
     return Board(
         rows=rows_of(Connector.objects.prefetch_related("tasks"), alerts, now),

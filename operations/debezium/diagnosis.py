@@ -15,7 +15,7 @@ from operations.debezium.client import Config, Connect, ConnectError, TooLate, U
 from operations.debezium.declared import without_secrets
 from operations.debezium.models import Connector, State, Task
 from operations.debezium.reasons import cause, is_away, unmendable
-from operations.debezium.slots import Slot, slot_of
+from operations.debezium.slots import Slot, slot_left_by, slot_of
 
 GRACE = timedelta(minutes=1)  # for workers to take up what is new, and for it to begin to read
 
@@ -32,19 +32,21 @@ class Finding:
 
 
 def find(connect: Connect, connector: Connector, config: Config, refused: str) -> Finding:
-    slot = slot_of(config)
+    slot = slot_of(config) if config else slot_left_by(connector)
     if refused:
         return Finding(refused, slot=slot)
     if connector.state in (State.PAUSED, State.STOPPED):
         return Finding(slot=slot)  # by somebody's will
     if connector.state == State.MISSING:
         words = _("It is declared, and not in Kafka Connect.") if connector.declared else ""
-        return Finding(words)
+        return Finding(words, slot=slot)
     tasks = list(connector.tasks.all())
     if connector.state == State.FAILED or any(task.state == State.FAILED for task in tasks):
         return of_failed(connect, connector, config, slot)
-    if is_stuck(connector):
-        return Finding(*stuck(connector), only_failed=False, slot=slot)
+    if odd := not_working(connector):
+        if any(clock.now() - row.since > GRACE for row in odd):
+            return Finding(*stuck(connector), only_failed=False, slot=slot)
+        return Finding(unsettled=True, slot=slot)
     return of_running(connect, connector, config, slot)
 
 
@@ -68,12 +70,11 @@ def of_failed(connect: Connect, connector: Connector, config: Config, slot: Slot
     return Finding(words, mendable=True, slot=slot)
 
 
-def is_stuck(connector: Connector) -> bool:
-    """In no state to work, for longer than workers need to settle who does what."""
+def not_working(connector: Connector) -> list[Connector | Task]:
+    """What is in no state to work; a problem once workers had time to settle who does what."""
     tasks = list(connector.tasks.all())
     rows: list[Connector | Task] = [connector, *tasks]
-    odd = [row for row in rows if row.state != State.RUNNING] or ([] if tasks else [connector])
-    return any(clock.now() - row.since > GRACE for row in odd)
+    return [row for row in rows if row.state != State.RUNNING] or ([] if tasks else [connector])
 
 
 def stuck(connector: Connector) -> tuple[str, bool]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from django.conf import settings
 from django.db.models import Count
 from django.db.models.functions import Now
 from prometheus_client.core import CounterMetricFamily as Counter
@@ -14,7 +15,9 @@ NAME = ["connector"]
 
 
 def metrics() -> Iterator[Metric]:
-    """Three queries; the gauges of Connect itself only once it was asked."""
+    """Three queries; the gauges of Connect itself only once it was asked. None unless watched."""
+    if not settings.DEBEZIUM_URL:
+        return
     yield from _connect()
     up = Gauge("broadcast_connector_up", "1 when it does what it should.", labels=NAME)
     state = Gauge("broadcast_connector_state", "1 for its state.", labels=[*NAME, "state"])

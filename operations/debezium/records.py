@@ -16,22 +16,27 @@ def config_of(told: Told) -> Config:
     return dict((told.get("info") or {}).get("config") or {})
 
 
-def record(found: dict[str, Told], wanted: Declared) -> list[Connector]:
-    """Rows of all connectors that Connect has, or that are declared, or were once there."""
+def record(found: dict[str, Told], wanted: Declared | None = None) -> list[Connector]:
+    """Rows of all connectors that Connect has, or that are declared, or were once there.
+
+    What is declared stays as it was where nobody has looked, or the directory cannot be read.
+    """
     now = clock.now()
-    names = {*found, *wanted.configs, *wanted.errors}
+    is_declared = {*wanted.configs, *wanted.errors} if wanted else set()
+    names = {*found, *is_declared}
     with fenced():
         for name in names - set(Connector.objects.values_list("name", flat=True)):
             Connector.objects.get_or_create(
                 name=name, defaults={"state": State.MISSING, "since": now}
             )
+        if wanted and not wanted.note:
+            some = Connector.objects.filter(name__in=is_declared, declared=False)
+            some.update(declared=True)
+            others = Connector.objects.exclude(name__in=is_declared).filter(declared=True)
+            others.update(declared=False)
         connectors = list(Connector.objects.prefetch_related("tasks"))
         Connector.objects.filter(name__in=found).update(seen_at=now)
-        is_declared = {*wanted.configs, *wanted.errors}
-        Connector.objects.filter(name__in=is_declared, declared=False).update(declared=True)
-        Connector.objects.exclude(name__in=is_declared).filter(declared=True).update(declared=False)
         for connector in connectors:
-            connector.declared = connector.name in is_declared
             connector.seen_at = now if connector.name in found else connector.seen_at
             record_one(connector, found.get(connector.name), now)
     return connectors

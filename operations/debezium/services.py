@@ -33,7 +33,7 @@ from operations.debezium.models import (
 )
 from operations.debezium.reconciling import reconcile
 from operations.debezium.records import Told, config_of, record
-from operations.debezium.slots import Slot
+from operations.debezium.slots import Slot, ours
 from operations.models import Alert, Kind
 from operations.services import raise_alert, resolve, retell
 
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 JOB = "DEBEZIUM_HEALTH_CHECK"
 CONNECT = "connect"  # the subject of the alert of Connect itself
+DECLARED = "connectors"  # and of that of the directory with their files
 BETWEEN = timedelta(seconds=10)  # two restarts of one connector, whoever asks
 
 
@@ -60,18 +61,24 @@ def check_all(connect: Connect) -> Outcome:
     found = connect.connectors()
     wanted = declared()
     record_answer(wanted.note)
+    if wanted.note:
+        say(Kind.CONNECTOR, DECLARED, wanted.note)
+    else:
+        end_alert(Kind.CONNECTOR, DECLARED)
     refused = reconcile(connect, found, wanted)
     connectors = record(found, wanted)
     failed = 0
     for connector in track(connectors):
         try:
-            examine(connect, connector, found.get(connector.name, {}), refused)
+            unread = bool(wanted.note) and connector.declared
+            examine(connect, connector, found.get(connector.name, {}), refused, unread=unread)
         except (Unreachable, Fenced):
             raise
         except Exception:
             logger.exception("Connector %s could not be checked", connector)
             failed += 1
     forget_old()
+    end_alert(Kind.CONNECT, CONNECT)  # only here: what is away in the middle is away
     return Outcome(items=len(connectors) - failed, failed=failed)
 
 
@@ -92,17 +99,21 @@ def record_answer(note: str) -> None:
             name=CONNECT,
             defaults={"checked_at": now, "answered_at": now, "error": "", "note": note[:500]},
         )
-    end_alert(Kind.CONNECT, CONNECT)
 
 
 # What is wrong, and what is done about it
 
 
-def examine(connect: Connect, connector: Connector, told: Told, refused: dict[str, str]) -> None:
-    finding = find(connect, connector, config_of(told), refused.get(connector.name, ""))
-    write_slot(connector, finding.slot)
+def examine(
+    connect: Connect, connector: Connector, told: Told, refused: dict[str, str], *, unread: bool
+) -> None:
+    """`unread`: its file was not looked at, and may still be what is wrong."""
+    config = config_of(told)
+    finding = find(connect, connector, config, refused.get(connector.name, ""))
+    if config or finding.slot:  # else its slot goes on to keep what it keeps, and nobody can say
+        write_slot(connector, finding.slot)
     if not finding.problem:
-        recover(connector, unsettled=finding.unsettled)
+        recover(connector, unsettled=finding.unsettled or unread)
         return
     words = finding.problem
     if finding.mendable:
@@ -157,9 +168,7 @@ def write_problem(connector: Connector, words: str, *, mendable: bool) -> None:
             )
             tell(connector, words)
             connector.problem = words
-    message = f"{connector}: {words}"[:700]
-    if not raise_alert(Kind.CONNECTOR, subject_of(connector), message):
-        retell(Kind.CONNECTOR, subject_of(connector), message)
+    say(Kind.CONNECTOR, subject_of(connector), f"{connector}: {words}")
 
 
 def recover(connector: Connector, *, unsettled: bool) -> None:
@@ -229,11 +238,14 @@ def claim_restart(connector: Connector, count: int) -> bool:
 
 
 def forget_old() -> None:
-    """History older than the runs', and connectors that are gone for as long."""
+    """History older than the runs', and connectors that are gone for as long, but for those whose
+    slot fills our disk."""
     old = clock.now() - timedelta(days=settings.RUN_RETENTION_DAYS)
     with fenced():
         ConnectorChange.objects.filter(at__lt=old).delete()
         gone = Connector.objects.filter(state=State.MISSING, declared=False, since__lt=old)
+        # Of a database that is asked it is known when this is over.
+        gone = gone.exclude(database__in=ours(), slot_retained__gt=settings.DEBEZIUM_WAL_LIMIT)
         for connector in gone:
             end_alert(Kind.CONNECTOR, subject_of(connector))
             end_alert(Kind.WAL, subject_of(connector))
@@ -242,6 +254,12 @@ def forget_old() -> None:
 
 def subject_of(connector: Connector) -> str:
     return f"connector-{connector.pk}"
+
+
+def say(kind: str, subject: str, message: str) -> None:
+    """By a new alert, or by the one that is open."""
+    if not raise_alert(kind, subject, message[:700]):
+        retell(kind, subject, message[:700])
 
 
 def end_alert(kind: str, subject: str) -> None:

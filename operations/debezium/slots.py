@@ -15,6 +15,8 @@ from django.db import DatabaseError, connection
 from django.utils.translation import gettext as _
 
 from operations.debezium.client import Config
+from operations.debezium.models import Connector
+from operations.debezium.records import database_of
 
 POSTGRES = "io.debezium.connector.postgresql."
 SETTLED = 15.0  # seconds: what has read for less may be one of Debezium's attempts, each 10 s
@@ -80,6 +82,16 @@ def slot_of(config: Config) -> Slot | None:
     )
 
 
+def slot_left_by(connector: Connector) -> Slot | None:
+    """Of one whose configuration Connect does not have: by the name that its slot had.
+
+    None where it cannot be asked for: only the configuration has the login of other databases.
+    """
+    if not connector.slot or connector.database not in ours():
+        return None
+    return slot_of(own() | {"connector.class": POSTGRES, "slot.name": connector.slot})
+
+
 @contextmanager
 def _cursor(config: Config) -> Iterator[Any]:
     if is_ours(config):
@@ -105,11 +117,21 @@ def _cursor(config: Config) -> Iterator[Any]:
 
 
 def is_ours(config: Config) -> bool:
-    if connection.vendor != "postgresql":
-        return False
-    ours = connection.settings_dict
-    return (
-        config.get("database.hostname") == ours["HOST"]
-        and config.get("database.port", "5432") == str(ours["PORT"] or 5432)
-        and config.get("database.dbname") == ours["NAME"]
-    )
+    named = {"database.port": "5432"} | config
+    return connection.vendor == "postgresql" and own().items() <= named.items()
+
+
+def own() -> Config:
+    """What names this project's database in a configuration."""
+    here = connection.settings_dict
+    return {
+        "database.hostname": str(here["HOST"]),
+        "database.port": str(here["PORT"] or 5432),
+        "database.dbname": str(here["NAME"]),
+    }
+
+
+def ours() -> list[str]:
+    """This project's database as rows of connectors name it, with or without its port."""
+    portless = {key: value for key, value in own().items() if key != "database.port"}
+    return [database_of(config) for config in (own(), portless) if is_ours(config)]

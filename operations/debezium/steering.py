@@ -14,7 +14,6 @@ from jobs.acting import acting_as, did
 from jobs.execution import JobBusy, run_now
 from jobs.transitions import InvalidTransition as InvalidTransition
 from operations.debezium.client import PAUSE, Connect, ConnectError, Refused, TooLate
-from operations.debezium.declared import declared
 from operations.debezium.models import Connector, State, tell
 from operations.debezium.records import record
 from operations.debezium.services import BETWEEN, JOB
@@ -112,7 +111,7 @@ def watch(name: str) -> Connector:
     with Connect() as connect:
         while True:
             time.sleep(PAUSE)
-            record(connect.connectors(), declared())
+            record(connect.connectors())
             connector = Connector.objects.prefetch_related("tasks").get(name=name)
             states = {connector.state, *(task.state for task in connector.tasks.all())}
             agreed = len(states - {State.FAILED}) < 2 and states <= THROUGH
@@ -132,7 +131,7 @@ def reached(name: str) -> Iterator[tuple[Connect, Connector]]:
     if not settings.DEBEZIUM_URL:
         raise Refused(_("DEBEZIUM_URL is not set: nothing can be asked of Kafka Connect."))
     with Connect() as connect:
-        record(connect.connectors(), declared())
+        record(connect.connectors())
         connector = Connector.objects.get(name=name)
         if connector.state == State.MISSING:
             raise InvalidTransition(_("%s is not in Kafka Connect.") % name)

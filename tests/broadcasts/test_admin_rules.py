@@ -156,7 +156,7 @@ def test_the_known_types_are_offered_and_none_of_broadcasts(console):
     page = console.get(f"{LIST}add/").content.decode()
     for offered in ("link.expired", "blog.post.published", "blog.*", "alert.raised"):
         assert f'<option value="{offered}">' in page
-    assert "A job or an endpoint needs a look." in page
+    assert "A job, an endpoint, a connector, its WAL, or Kafka Connect needs a look." in page
     assert '<option value="broadcast.' not in page
 
 
@@ -185,7 +185,7 @@ def test_the_latest_example_shows_its_fields(console):
     [
         ("", "Choose an event"),
         ("link.created", "No such event has happened yet"),
-        ("alert.raised", "A job or an endpoint needs a look."),
+        ("alert.raised", "Kafka Connect needs a look."),
         ("Link", "write an event type"),
         ("quiet.ended", "would answer to itself"),
     ],

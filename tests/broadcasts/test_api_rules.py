@@ -148,7 +148,7 @@ def test_the_types_that_are_known_are_listed_with_when_they_happen(api, django_a
     rows = {row["type"]: row["description"] for row in api.get(f"{RULES}/event-types").json()}
     assert rows["link.expired"].startswith("The expiry of a short link passed")
     assert rows["weather.changed"] == "", "seen, and declared by nobody"
-    assert rows["alert.raised"] == "A job or an endpoint needs a look."
+    assert rows["alert.raised"].endswith("Kafka Connect needs a look.")
     assert not [name for name in rows if name.startswith("broadcast.")]
 
 

@@ -5,6 +5,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from jobs import execution
 from jobs.leases import Fenced, held
@@ -180,6 +181,30 @@ def test_a_job_that_the_code_no_longer_has_leaves_no_alert_open(sweep: Job) -> N
     services.raise_alert(Kind.FAILING, "GONE", "GONE failed.")
     assert check_jobs() == 1
     assert not Alert.objects.open().exists()
+
+
+def test_connectors_that_are_watched_no_more_leave_no_alert_open(settings: Settings) -> None:
+    for kind in (Kind.CONNECT, Kind.CONNECTOR, Kind.WAL, Kind.ENDPOINT):
+        services.raise_alert(kind, "subject", "It is down.")
+    settings.DEBEZIUM_URL = "http://connect.example"
+    check_jobs()
+    assert len(open_kinds()) == 4
+    settings.DEBEZIUM_URL = ""
+    check_jobs()
+    assert open_kinds() == [Kind.ENDPOINT]
+
+
+@pytest.mark.parametrize("kind", [Kind.OVERDUE, Kind.FAILING, Kind.BACKLOG])
+def test_messages_are_in_the_language_of_the_installation(
+    waiting: Waiting, monkeypatch: pytest.MonkeyPatch, kind: Kind
+) -> None:
+    late(9)
+    fail(Job.objects.get(name=NAME), 3)
+    counts(waiting, 1, 2, 3)
+    monkeypatch.setattr(services, "_", lambda text: f"<<{text}>>")
+    Alert.objects.all().delete()
+    counts(waiting, 4)
+    assert Alert.objects.get(kind=kind).message.startswith("<<")
 
 
 def test_open_alerts_come_first_and_are_read_only(client: Client) -> None:

@@ -23,6 +23,8 @@ class FakeConnect:
         """By a pattern of "METHOD path", what is answered or raised instead."""
         self.complaints: list[str] = []
         self.away = False
+        self.leaves_after = ""
+        """A pattern of "METHOD path": the last request that it answers."""
 
     def has(self, name: str, state: str = "RUNNING", /, *tasks: str, **config: str) -> None:
         """A connector of no Debezium, unless `config` says so, with a task for each state."""
@@ -50,6 +52,7 @@ class FakeConnect:
         self.requests.append(line)
         if self.away:
             raise httpx.ConnectError("Connection refused")
+        self.away = bool(self.leaves_after and re.search(self.leaves_after, line))
         for pattern, answer in self.answers.items():
             if re.search(pattern, line):
                 if isinstance(answer, Exception):

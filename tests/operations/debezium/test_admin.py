@@ -133,6 +133,17 @@ def test_a_button_steers_and_tells_what_came_of_it(
     assert row("orders").changes.exclude(by="").count() == 1
 
 
+def test_what_connect_took_is_told_when_it_is_away_afterwards(
+    boss: Client, fake: FakeConnect
+) -> None:
+    fake.has("orders")
+    check_connectors()
+    fake.leaves_after = "/pause"
+    page = boss.post(f"{HEALTH}{row('orders').pk}/pause/", follow=True).text
+    assert "orders – Paused. Its state is not known yet." in page
+    assert "cannot be reached" not in page
+
+
 def test_what_a_button_cannot_do_is_told(boss: Client, fake: FakeConnect) -> None:
     fake.has("orders")
     check_connectors()

@@ -78,6 +78,17 @@ def test_it_is_steered(boss: Client, orders: FakeConnect, verb: str) -> None:
     assert (entry.person, entry.door) == (str(LogEntry.objects.get().user), "api")
 
 
+@pytest.mark.parametrize("verb", ["restart", "pause"])
+def test_what_connect_took_is_no_503_when_it_is_away_afterwards(
+    boss: Client, orders: FakeConnect, verb: str
+) -> None:
+    Connector.objects.update(restarted_at=None)
+    orders.leaves_after = f"/connectors/stock/{verb}"
+    response = boss.post(f"{API}/stock/{verb}")
+    assert (response.status_code, response.json()["state"]) == (HTTPStatus.OK, "RUNNING")
+    assert orders.away
+
+
 def test_what_its_state_does_not_allow_is_a_conflict(boss: Client, orders: FakeConnect) -> None:
     refused = boss.post(f"{API}/stock/resume")
     assert (refused.status_code, refused.json()["code"]) == (409, "invalid_transition")

@@ -137,6 +137,34 @@ def test_one_that_no_worker_takes_is_told_after_a_minute(
     assert not fake.asked(RESTART)
 
 
+@pytest.mark.parametrize(
+    "states", [("RESTARTING", "RUNNING"), ("RUNNING", "RESTARTING"), ("RUNNING", "UNASSIGNED")]
+)
+def test_one_that_is_not_through_its_restart_is_not_well_yet(
+    fake: FakeConnect, travel: time_machine.Traveller, states: tuple[str, str]
+) -> None:
+    fake.has("orders", "RUNNING", "FAILED")
+    check_connectors()
+    fake.has("orders", *states)
+    later(travel, 0.5)
+    assert told(Kind.CONNECTOR)
+    assert "It is well again." not in history()
+    fake.has("orders", "RUNNING", "RUNNING")
+    later(travel, 0.5)
+    assert not told(Kind.CONNECTOR)
+
+
+def test_one_that_has_no_task_yet_is_not_well_yet(
+    fake: FakeConnect, travel: time_machine.Traveller
+) -> None:
+    fake.has("orders", "FAILED")
+    check_connectors()
+    fake.has("orders")
+    fake.connectors["orders"]["status"]["tasks"] = []
+    later(travel, 0.5)
+    assert told(Kind.CONNECTOR)
+
+
 def test_one_without_a_status_is_unassigned(fake: FakeConnect) -> None:
     fake.has("orders")
     del fake.connectors["orders"]["status"]
@@ -351,6 +379,22 @@ def test_an_outage_is_one_alert_whatever_else_is_wrong(
     assert events() == ["alert.raised", "alert.resolved"]
 
 
+def test_an_outage_in_the_middle_of_each_check_is_one_alert(
+    fake: FakeConnect, travel: time_machine.Traveller
+) -> None:
+    """A proxy that lets GET through, and nothing else."""
+    fake.has("orders", **{"connector.class": "io.debezium.connector.mysql.MySqlConnector"})
+    fake.answers["^PUT .*/validate"] = httpx.Response(HTTPStatus.FORBIDDEN)
+    for _ in range(3):
+        later(travel, 5)
+    assert events() == ["alert.raised"]
+    assert "DEBEZIUM_USER" in Cluster.objects.get().error
+    fake.answers.clear()
+    later(travel, 5)
+    assert events() == ["alert.raised", "alert.resolved"]
+    assert Cluster.objects.get().error == ""
+
+
 def test_a_password_in_the_address_is_not_told(fake: FakeConnect, settings: Settings) -> None:
     settings.DEBEZIUM_URL = "http://ann:hunter2@connect.example"
     fake.away = True
@@ -407,6 +451,94 @@ def test_wal_that_piles_up_is_an_alert_until_it_is_gone(
     slot_is(monkeypatch, retained=4_000_000)
     check_connectors()
     assert not told(Kind.WAL)
+
+
+@pytest.mark.parametrize("state", ["MISSING", "RUNNING"])
+def test_the_slot_of_one_without_a_configuration_stays_as_it_was_last_seen(
+    fake: FakeConnect, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    with monkeypatch.context() as patched:
+        fake.has("orders")
+        slot_is(patched, active=False, retained=2_000_000_000, lag=7)
+        check_connectors()
+    assert told(Kind.WAL)
+    if state == State.MISSING:
+        del fake.connectors["orders"]
+    else:
+        del fake.connectors["orders"]["info"]
+    check_connectors()
+    orders = row("orders")
+    assert orders.state == state
+    assert (orders.slot, orders.slot_active, orders.slot_retained, orders.slot_lag) == (
+        "orders",
+        False,
+        2_000_000_000,
+        7,
+    )
+    assert told(Kind.WAL)
+
+
+@pytest.fixture
+def slot_of_ours() -> Iterator[str]:
+    """In this project's own database; nobody reads it."""
+    if connection.vendor != "postgresql":
+        pytest.skip("it has replication slots")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_create_physical_replication_slot('left_alone', true)")
+        yield "left_alone"
+        cursor.execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots"
+            " WHERE slot_name = 'left_alone'"
+        )
+
+
+def reads_ours(fake: FakeConnect, slot: str) -> None:
+    ours = connection.settings_dict
+    config = {
+        "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
+        "database.hostname": str(ours["HOST"]),
+        "database.port": str(ours["PORT"] or 5432),
+        "database.dbname": str(ours["NAME"]),
+        "slot.name": slot,
+    }
+    fake.has("orders", "PAUSED", "PAUSED", **config)
+
+
+def test_the_slot_of_one_that_left_connect_is_an_alert_until_it_is_dropped(
+    fake: FakeConnect, settings: Settings, travel: time_machine.Traveller, slot_of_ours: str
+) -> None:
+    reads_ours(fake, slot_of_ours)
+    check_connectors()
+    assert not told(Kind.WAL)
+    del fake.connectors["orders"]
+    settings.DEBEZIUM_WAL_LIMIT = -1
+    later(travel, 5)
+    assert row("orders").state == State.MISSING
+    assert slot_of_ours in told(Kind.WAL)[0]
+    later(travel, (settings.RUN_RETENTION_DAYS + 1) * 24 * 60)  # it is not forgotten
+    assert told(Kind.WAL)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_drop_replication_slot(%s)", [slot_of_ours])
+    later(travel, 5)
+    assert not told(Kind.WAL)
+    assert not Connector.objects.exists()
+
+
+def test_a_slot_elsewhere_is_forgotten_with_its_connector(
+    fake: FakeConnect,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings,
+    travel: time_machine.Traveller,
+) -> None:
+    with monkeypatch.context() as patched:
+        fake.has("orders")
+        slot_is(patched, retained=2_000_000_000)
+        check_connectors()
+    del fake.connectors["orders"]
+    later(travel, 5)
+    later(travel, (settings.RUN_RETENTION_DAYS + 1) * 24 * 60)
+    assert not told(Kind.WAL)
+    assert not Connector.objects.exists()
 
 
 def test_a_slot_that_is_lost_is_told(
@@ -519,12 +651,52 @@ def test_a_file_that_is_wrong_is_told_and_keeps_no_other_away(
     assert row("bad").state == State.MISSING
 
 
-def test_a_directory_that_is_not_there_is_told_on_the_page(
-    fake: FakeConnect, settings: Settings
-) -> None:
-    settings.DEBEZIUM_CONNECTORS_DIR = "/nowhere/at/all"
+def test_a_directory_that_is_not_there_is_told(fake: FakeConnect, directory: Path) -> None:
+    directory.rmdir()
     check_connectors()
     assert "DEBEZIUM_CONNECTORS_DIR" in Cluster.objects.get().note
+    check_connectors()
+    (message,) = told(Kind.CONNECTOR)
+    assert "DEBEZIUM_CONNECTORS_DIR" in message
+    assert events() == ["alert.raised"]
+    directory.mkdir()
+    check_connectors()
+    assert not told(Kind.CONNECTOR)
+
+
+def test_a_directory_that_cannot_be_read_undeclares_nothing_and_resolves_nothing(
+    fake: FakeConnect, directory: Path, settings: Settings
+) -> None:
+    fake.has("orders")
+    fake.has("stock")
+    declare(directory, "stock", {"connector.class": "org.example.Source"})
+    for name in ("gone", "orders"):
+        (directory / f"{name}.json").write_text("{")
+    check_connectors()
+    settings.DEBEZIUM_CONNECTORS_DIR = "/nowhere/at/all"
+    check_connectors()
+    assert all(Connector.objects.values_list("declared", flat=True))
+    assert {message.split()[0] for message in told(Kind.CONNECTOR)} == {
+        "gone:",
+        "orders:",
+        "DEBEZIUM_CONNECTORS_DIR",
+    }
+    settings.DEBEZIUM_CONNECTORS_DIR = str(directory)
+    declare(directory, "orders", {"connector.class": "org.example.Source"})
+    (directory / "gone.json").unlink()
+    check_connectors()
+    assert not told(Kind.CONNECTOR)
+    assert not row("gone").declared
+
+
+def test_a_web_process_undeclares_nothing(
+    fake: FakeConnect, directory: Path, settings: Settings
+) -> None:
+    declare(directory, "orders", {"connector.class": "org.example.Source"})
+    check_connectors()
+    settings.DEBEZIUM_CONNECTORS_DIR = ""  # as where only qcluster has the files
+    steering.pause("orders", "ann")
+    assert row("orders").declared
 
 
 def test_what_connect_refuses_is_told_without_secrets(fake: FakeConnect, directory: Path) -> None:
