@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 
 from django.conf import settings
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
+from jobs import clock
 from jobs.console import JobState, overview
 from jobs.leases import fenced
 from operations.models import OF_CONNECTORS, OF_JOBS, Alert, Backlog, Kind
@@ -24,7 +26,8 @@ Found = dict[tuple[str, str], str]  # the message by kind and subject
 def check() -> int:
     """Raise an alert for what is wrong with jobs now, resolve those that are over; how many.
 
-    Those of connectors, too, once nobody watches them: their own check is switched off then.
+    Those of connectors, too, once nobody watches them: their own check is switched off then. What
+    was over before the runs that are kept is deleted.
     """
     found: Found = {}
     for job in overview():
@@ -33,6 +36,8 @@ def check() -> int:
     raised = sum(raise_alert(kind, name, text) for (kind, name), text in found.items())
     kinds = OF_JOBS if settings.DEBEZIUM_URL else OF_JOBS + OF_CONNECTORS
     over = [a for a in Alert.objects.open().filter(kind__in=kinds) if key_of(a) not in found]
+    old = clock.now() - timedelta(days=settings.RUN_RETENTION_DAYS)
+    Alert.objects.filter(resolved_at__lt=old).delete()
     return raised + sum(resolve(alert) for alert in over)
 
 

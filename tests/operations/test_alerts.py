@@ -145,6 +145,17 @@ def test_what_comes_back_raises_a_new_alert(sweep: Job) -> None:
     assert Alert.objects.open().count() == 1
 
 
+def test_what_was_over_long_ago_is_deleted(settings: Settings, db: None) -> None:
+    settings.RUN_RETENTION_DAYS = 30
+    now = timezone.now()
+    for subject, days in {"open": None, "lately": 29, "long ago": 31}.items():
+        resolved = now - timedelta(days=days) if days else None
+        Alert.objects.create(kind=Kind.CONNECT, subject=subject, resolved_at=resolved)
+    settings.DEBEZIUM_URL = "http://localhost:8083"
+    services.check()
+    assert set(Alert.objects.values_list("subject", flat=True)) == {"open", "lately"}
+
+
 def test_two_open_alerts_of_one_kind_and_subject_cannot_be(db: None) -> None:
     Alert.objects.create(kind=Kind.FAILING, subject="A", resolved_at=timezone.now())
     Alert.objects.create(kind=Kind.FAILING, subject="A")
