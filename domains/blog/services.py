@@ -110,7 +110,7 @@ def publish(post: Post) -> None:
     now = Value(clock.now(), Post._meta.get_field("published_at"))
     earliest = Coalesce(Least("published_at", now), now)  # who dates back may
     drafts = Post.objects.filter(pk=post.pk, status=PostStatus.DRAFT)
-    if not drafts.update(status=PostStatus.PUBLISHED, published_at=earliest):
+    if not drafts.update(status=PostStatus.PUBLISHED, published_at=earliest, updated_at=now):
         raise InvalidTransition(_("It is published already."))
     post.refresh_from_db()
     emit("blog.post.published", key_of(post.pk), facts(post))
@@ -121,11 +121,22 @@ def publish(post: Post) -> None:
 def withdraw(post: Post) -> None:
     """From the pages to the drafts; it has no moment any more. Raises `InvalidTransition`."""
     shown = Post.objects.published().filter(pk=post.pk)
-    if not shown.update(status=PostStatus.DRAFT, published_at=None):
+    if not shown.update(status=PostStatus.DRAFT, published_at=None, updated_at=clock.now()):
         raise InvalidTransition(_("It is a draft already."))
     post.refresh_from_db()
     emit("blog.post.withdrawn", key_of(post.pk), facts(post))
     did("blog.post.withdrawn", post)
+
+
+@transaction.atomic
+def delete(post: Post) -> None:
+    """Who heard that it was published hears that it was taken back."""
+    row = Post.objects.select_for_update().filter(pk=post.pk).first()
+    if not row:
+        return
+    if row.status == PostStatus.PUBLISHED:
+        emit("blog.post.withdrawn", key_of(row.pk), facts(row) | {"published_at": None})
+    row.delete()
 
 
 def publish_due() -> Outcome:
@@ -173,14 +184,17 @@ def _publish_together(pks: Sequence[int], at: datetime) -> int:
     with fenced():
         due = Post.objects.due(at).filter(pk__in=pks).order_by("published_at", "pk")
         posts = list(due.defer("content").select_for_update(skip_locked=True))
-        Post.objects.filter(pk__in=[post.pk for post in posts]).update(status=PostStatus.PUBLISHED)
-        now = clock.now().isoformat()
+        now = clock.now()
+        Post.objects.filter(pk__in=[post.pk for post in posts]).update(
+            status=PostStatus.PUBLISHED, updated_at=now
+        )
         emit_all(
             [
                 build_event(
                     "blog.post.scheduled.published",
                     key_of(post.pk),
-                    facts(post) | {"scheduled_at": _iso(post.published_at), "published_at": now},
+                    facts(post)
+                    | {"scheduled_at": _iso(post.published_at), "published_at": _iso(now)},
                 )
                 for post in posts
             ]

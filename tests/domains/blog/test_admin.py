@@ -125,6 +125,18 @@ def test_a_post_is_withdrawn_after_a_question(client: Client) -> None:
     )
 
 
+def test_deleting_what_is_published_is_told(client: Client) -> None:
+    one, other = published("One"), published("Other")
+    client.post(reverse("admin:blog_post_delete", args=[one.pk]), {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"}
+    client.post(LIST, chosen)
+    assert not Post.objects.exists()
+    assert [event.key for event in told("blog.post.withdrawn")] == [
+        f"post-{one.pk}",
+        f"post-{other.pk}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("action", "text"),
     [
