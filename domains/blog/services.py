@@ -1,11 +1,12 @@
 """Verbs on posts and categories; admin, API, clock and job call them."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Coalesce, Least
@@ -67,7 +68,7 @@ def edit(post: Post, **fields: Any) -> None:
     former = row.slug
     for name, value in fields.items():
         setattr(row, name, value)
-    _check(row)
+    _check(row, fields)
     if row.slug != former:
         FormerSlug.objects.update_or_create(slug=former, defaults={"post": row})
     row.updated_at = clock.now()
@@ -77,12 +78,22 @@ def edit(post: Post, **fields: Any) -> None:
     post.refresh_from_db()
 
 
-def _check(post: Post) -> None:
-    """Derive what is derived, then ask for what the model asks for."""
+def _check(post: Post, given: Collection[str] | None = None) -> None:
+    """Derive what is derived, then ask for what the model asks for: of what is given, if not all.
+
+    What lies there from days of other rules stops no change of something else.
+    """
     post.slug = post.slug or free_slug(post)
     post.summary = post.excerpt or excerpt_of(post.content)
     post.reading_time = minutes_to_read(post.content)
-    post.full_clean()
+    try:
+        post.full_clean()
+    except ValidationError as error:
+        if given is None:
+            raise
+        asked = {*given, NON_FIELD_ERRORS}
+        if refused := {name: why for name, why in error.error_dict.items() if name in asked}:
+            raise ValidationError(refused) from error
 
 
 def _link(post: Post, linked: dict[str, Iterable[Category | Tag]]) -> None:

@@ -148,6 +148,17 @@ def test_an_edit_writes_what_it_changes_and_nothing_else() -> None:
     assert mine.html == "<p>Better words.</p>\n"
 
 
+def test_what_nobody_gave_and_todays_rules_refuse_stops_no_other_change() -> None:
+    post = published()
+    tomorrow = timezone.now() + 24 * HOUR  # by a clock that is fast
+    Post.objects.update(canonical_url="nowhere", slug="a b", published_at=tomorrow)
+    edit(post, featured=True)
+    assert (post.featured, post.canonical_url, post.slug) == (True, "nowhere", "a b")
+    with pytest.raises(ValidationError) as refused:
+        edit(post, slug="c d", title="Better")
+    assert list(refused.value.error_dict) == ["slug"]
+
+
 def test_another_moment_for_what_went_out_meanwhile_is_refused() -> None:
     post = scheduled()
     mine = Post.objects.get(pk=post.pk)
