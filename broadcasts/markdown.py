@@ -41,7 +41,7 @@ def render(content: str) -> str:
 def links_of(content: str) -> set[str]:
     """Where its links lead to, as it was written: without escapes, and nothing encoded."""
     parser = copy(_parser_of(content))
-    parser.normalizeLink = str  # type: ignore[method-assign]
+    parser.normalizeLink = lambda url: url  # type: ignore[method-assign]
     inline = (child for token in parser.parse(content) for child in token.children or ())
     return {str(child.attrs["href"]) for child in inline if child.type == "link_open"}
 

@@ -52,6 +52,11 @@ def upper(url: str) -> str:
         ("Look: https://x.org/a.", "Look: <https://x.org/a>."),
         ("(https://x.org/a?b=c&d=e#f)!", "(<https://x.org/a?b=c&d=e#f>)!"),
         ("[a](https://x.org/a?b=1&amp;c=2)", "[a](<https://x.org/a?b=1&c=2>)"),
+        (
+            "[a](https://x.org/?a&amp;b)[c](https://x.org/d\\_e)!",
+            "[a](<https://x.org/?a&b>)[c](<https://x.org/d_e>)!",
+        ),
+        ("[a](https://x.org/a)" * 200, "[a](<https://x.org/a>)" * 200),
         ("**https://x.org/a**", "**<https://x.org/a>**"),
         ("https://x.org/straße", "<https://x.org/straße>"),
         ("| a |\n|---|\n|https://x.org|", "| a |\n|---|\n|<https://x.org>|"),
