@@ -1,6 +1,7 @@
 """Markdown to HTML that is safe to show: rendered and sanitised by libraries, never raw."""
 
 import re
+from copy import copy
 from functools import lru_cache
 from hashlib import blake2b
 from importlib.metadata import version
@@ -38,15 +39,11 @@ def render(content: str) -> str:
 
 
 def links_of(content: str) -> set[str]:
-    """Where its links lead to, as they stand in the HTML."""
-    tokens = _parser_of(content).parse(content)
-    inline = (child for token in tokens for child in token.children or ())
+    """Where its links lead to, as it was written: without escapes, and nothing encoded."""
+    parser = copy(_parser_of(content))
+    parser.normalizeLink = lambda url: url  # type: ignore[method-assign]
+    inline = (child for token in parser.parse(content) for child in token.children or ())
     return {str(child.attrs["href"]) for child in inline if child.type == "link_open"}
-
-
-def normalise(url: str) -> str:
-    """As the address of a link stands in the HTML."""
-    return _plain.normalizeLink(url)
 
 
 def _parser_of(content: str) -> MarkdownIt:

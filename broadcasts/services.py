@@ -45,7 +45,7 @@ from broadcasts.models import (
     Series,
     Status,
 )
-from broadcasts.shortening import shorten_links
+from broadcasts.shortening import find_links, shorten_links
 from jobs import clock, tracing
 from jobs.acting import acting_as, changes, did
 from jobs.correlation import correlated, correlation_id, inherited_id
@@ -221,6 +221,7 @@ def send(
     if moment <= now and not allow_empty:
         _refuse_empty(broadcast)
     reasons = approval_rules.reasons(broadcast)
+    find_links(broadcast)
     with transaction.atomic():
         _refuse_unapproved(broadcast, reasons, version)
         schedule(broadcast, moment, later=moment > now)

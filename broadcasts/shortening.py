@@ -1,20 +1,22 @@
 """The links in a broadcast, shortened when it is sent, by what `LINK_SHORTENER` names."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.utils.module_loading import import_string
-from markdown_it.common.utils import unescapeAll
+from markdown_it.common.utils import UNESCAPE_ALL_RE, unescapeAll
 
-from broadcasts.markdown import links_of, normalise
+from broadcasts.markdown import links_of
 from broadcasts.models import Broadcast
 
 ADDRESS = re.compile(r"https?://[^\s<>\"`]+", re.IGNORECASE)
+BEGINNING = re.compile(r"https?://", re.IGNORECASE)
+PART = re.compile(f"{UNESCAPE_ALL_RE.pattern}|.", re.IGNORECASE | re.DOTALL)
 ENDINGS = ".,;:!?*_~'\"()[]{}|"  # what may follow an address and be none of it
 LISTED = 20  # people
 
@@ -99,21 +101,62 @@ def shorten_links(broadcast: Broadcast) -> None:
     )
 
 
+def find_links(broadcast: Broadcast) -> None:
+    """Before the transaction that shortens them: on SQLite nobody else writes meanwhile."""
+    if broadcast.shorten_links and get_shortener():
+        _cut(broadcast.content)
+        for text in broadcast.translations.values():
+            _cut(text["content"])
+
+
 def shortened(content: str, shorten: Callable[[str], str]) -> str:
     """The Markdown with other addresses: of what its readers see as links, and of nothing else."""
+    pieces = list(_cut(content))
+    pieces[1::2] = map(shorten, pieces[1::2])
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=32)
+def _cut(content: str) -> tuple[str, ...]:
+    """The Markdown in pieces: every second one is the address of a link, without its escapes."""
     links = links_of(content)
+    lengths = sorted({len(link) for link in links}, reverse=True)
+    pieces = []
+    copied = 0
+    for run in ADDRESS.finditer(content) if links else ():
+        for start, end, address in _addresses(run, links, lengths):
+            pieces += [content[copied:start], address]
+            copied = end
+    return (*pieces, content[copied:])
 
-    def replace(found: "re.Match[str]") -> str:
-        text = found[0]
-        for end in range(len(text), 0, -1):
-            if end < len(text) and text[end] not in ENDINGS:
-                continue
-            address = unescapeAll(text[:end])
-            if normalise(address) in links:
-                return shorten(address) + ADDRESS.sub(replace, text[end:])
-        return text  # in code, or part of something else
 
-    return ADDRESS.sub(replace, content) if links else content
+def _addresses(
+    run: "re.Match[str]", links: Set[str], lengths: Sequence[int]
+) -> Iterator[tuple[int, int, str]]:
+    """Each with its place in the content, the longest that begins there.
+
+    One walk, however many stand in a row: only what is as long as some link is looked up.
+    """
+    text, places = _unescaped(run)
+    at = 0
+    while begin := BEGINNING.search(text, at):
+        start = begin.start()
+        ends = (start + length for length in lengths if start + length < len(places))
+        found = (end for end in ends if text[start:end] in links and _may_end(run, places[end]))
+        if not (at := next(found, 0)):
+            return  # in code, or part of something else
+        yield places[start], places[at], text[start:at]
+
+
+def _may_end(run: "re.Match[str]", place: int) -> bool:
+    return place == run.end() or run.string[place] in ENDINGS
+
+
+def _unescaped(run: "re.Match[str]") -> tuple[str, list[int]]:
+    """With the place in the content where each character comes from, and where the run ends."""
+    parts = [(unescapeAll(part[0]), run.start() + part.start()) for part in PART.finditer(run[0])]
+    places = [place for characters, place in parts for _ in characters]
+    return "".join(characters for characters, _ in parts), [*places, run.end()]
 
 
 def clicked(broadcast: Broadcast) -> dict[str, Any] | None:

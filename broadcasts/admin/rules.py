@@ -131,7 +131,11 @@ class ConditionsField(forms.Field):
                 if row["field"]:
                     yield row | {"value": None}
             elif row["operator"] == Operator.IN:
-                (several,) = csv.reader([row["value"]], skipinitialspace=True)
+                try:
+                    (several,) = csv.reader([row["value"]], skipinitialspace=True)
+                except csv.Error as error:
+                    text = gettext("Write the values of “is one of” in one line, between commas.")
+                    raise ValidationError(text) from error
                 yield row | {"value": several}
             elif row["field"] or row["value"]:
                 yield dict(row)

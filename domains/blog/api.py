@@ -204,6 +204,10 @@ class PostViewSet(Noted, ModelViewSet[Post]):
         """From the pages back to the drafts; its moment is forgotten."""
         return self._steer(services.withdraw, _("Withdrawn"))
 
+    def perform_destroy(self, instance: Model) -> None:
+        self.note([instance], DELETION, _("Deleted"))
+        services.delete(cast(Post, instance))
+
     def _steer(self, steer: Callable[[Post], None], noted: str) -> Response:
         post = self.get_object()
         steer(post)

@@ -20,6 +20,8 @@ from PIL import Image, ImageOps
 from domains.blog.models import THUMBNAILS, Media
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp"}
+TYPES = {extension: f"image/{name.lower()}" for name, extension in FORMATS.items()}
+"""By extension: not every system has a list of them that knows WebP."""
 LARGEST = (3840, 2160)
 MOST_PIXELS = 60_000_000  # decoded, four bytes each: what a small file may claim to hold
 SAVING: dict[str, dict[str, Any]] = {
@@ -40,7 +42,7 @@ class Picture:
 
     @property
     def mime(self) -> str:
-        return f"image/{self.format.lower()}"
+        return TYPES[FORMATS[self.format]]
 
 
 def read(upload: "UploadedFile[Any]") -> Picture:

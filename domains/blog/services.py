@@ -1,11 +1,12 @@
 """Verbs on posts and categories; admin, API, clock and job call them."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Coalesce, Least
@@ -67,7 +68,7 @@ def edit(post: Post, **fields: Any) -> None:
     former = row.slug
     for name, value in fields.items():
         setattr(row, name, value)
-    _check(row)
+    _check(row, fields)
     if row.slug != former:
         FormerSlug.objects.update_or_create(slug=former, defaults={"post": row})
     row.updated_at = clock.now()
@@ -77,12 +78,22 @@ def edit(post: Post, **fields: Any) -> None:
     post.refresh_from_db()
 
 
-def _check(post: Post) -> None:
-    """Derive what is derived, then ask for what the model asks for."""
+def _check(post: Post, given: Collection[str] | None = None) -> None:
+    """Derive what is derived, then ask for what the model asks for: of what is given, if not all.
+
+    What lies there from days of other rules stops no change of something else.
+    """
     post.slug = post.slug or free_slug(post)
     post.summary = post.excerpt or excerpt_of(post.content)
     post.reading_time = minutes_to_read(post.content)
-    post.full_clean()
+    try:
+        post.full_clean()
+    except ValidationError as error:
+        if given is None:
+            raise
+        asked = {*given, NON_FIELD_ERRORS}
+        if refused := {name: why for name, why in error.error_dict.items() if name in asked}:
+            raise ValidationError(refused) from error
 
 
 def _link(post: Post, linked: dict[str, Iterable[Category | Tag]]) -> None:
@@ -110,7 +121,7 @@ def publish(post: Post) -> None:
     now = Value(clock.now(), Post._meta.get_field("published_at"))
     earliest = Coalesce(Least("published_at", now), now)  # who dates back may
     drafts = Post.objects.filter(pk=post.pk, status=PostStatus.DRAFT)
-    if not drafts.update(status=PostStatus.PUBLISHED, published_at=earliest):
+    if not drafts.update(status=PostStatus.PUBLISHED, published_at=earliest, updated_at=now):
         raise InvalidTransition(_("It is published already."))
     post.refresh_from_db()
     emit("blog.post.published", key_of(post.pk), facts(post))
@@ -121,11 +132,22 @@ def publish(post: Post) -> None:
 def withdraw(post: Post) -> None:
     """From the pages to the drafts; it has no moment any more. Raises `InvalidTransition`."""
     shown = Post.objects.published().filter(pk=post.pk)
-    if not shown.update(status=PostStatus.DRAFT, published_at=None):
+    if not shown.update(status=PostStatus.DRAFT, published_at=None, updated_at=clock.now()):
         raise InvalidTransition(_("It is a draft already."))
     post.refresh_from_db()
     emit("blog.post.withdrawn", key_of(post.pk), facts(post))
     did("blog.post.withdrawn", post)
+
+
+@transaction.atomic
+def delete(post: Post) -> None:
+    """Who heard that it was published hears that it was taken back."""
+    row = Post.objects.select_for_update().filter(pk=post.pk).first()
+    if not row:
+        return
+    if row.status == PostStatus.PUBLISHED:
+        emit("blog.post.withdrawn", key_of(row.pk), facts(row) | {"published_at": None})
+    row.delete()
 
 
 def publish_due() -> Outcome:
@@ -173,14 +195,17 @@ def _publish_together(pks: Sequence[int], at: datetime) -> int:
     with fenced():
         due = Post.objects.due(at).filter(pk__in=pks).order_by("published_at", "pk")
         posts = list(due.defer("content").select_for_update(skip_locked=True))
-        Post.objects.filter(pk__in=[post.pk for post in posts]).update(status=PostStatus.PUBLISHED)
-        now = clock.now().isoformat()
+        now = clock.now()
+        Post.objects.filter(pk__in=[post.pk for post in posts]).update(
+            status=PostStatus.PUBLISHED, updated_at=now
+        )
         emit_all(
             [
                 build_event(
                     "blog.post.scheduled.published",
                     key_of(post.pk),
-                    facts(post) | {"scheduled_at": _iso(post.published_at), "published_at": now},
+                    facts(post)
+                    | {"scheduled_at": _iso(post.published_at), "published_at": _iso(now)},
                 )
                 for post in posts
             ]

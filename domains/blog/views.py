@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from datetime import MAXYEAR, MINYEAR, date
 from functools import wraps
-from mimetypes import guess_type
 from typing import Any, cast
 
 from django import forms
@@ -36,6 +35,7 @@ from domains.blog.models import (
     Tag,
     Tree,
 )
+from domains.blog.pictures import TYPES
 from jobs.acting import address_of
 
 ON_PAGE = 10
@@ -169,7 +169,7 @@ def post(request: HttpRequest, slug: str) -> HttpResponse:
         raise Http404
     if found.slug != slug:
         return redirect(found, permanent=True)
-    form = CommentForm(request.POST or None)
+    form = CommentForm(request.POST if request.method == "POST" else None)
     status = 200
     if request.method == "POST":
         status = take(request, found, form)
@@ -233,9 +233,12 @@ def comments_of(found: Post, page: str | None) -> Page[Comment]:
 @cache_control(public=True, max_age=31_536_000, immutable=True)
 def media(request: HttpRequest, name: str) -> HttpResponse:
     """A picture or a thumbnail; each has a name of its own for ever, and is never changed."""
+    kind = TYPES.get(name.rpartition(".")[2])
+    if not kind:
+        raise Http404
     try:
         with default_storage.open(f"blog/{name}") as file:
             content = file.read()
     except (OSError, SuspiciousFileOperation, ValueError):
         raise Http404 from None
-    return HttpResponse(content, content_type=guess_type(name)[0] or "application/octet-stream")
+    return HttpResponse(content, content_type=kind)

@@ -98,6 +98,8 @@ def test_saving_the_form_makes_a_rule_that_answers(console):
         (asked(("clicks", "less", "many")), "conditions", "Condition 1: “many” is neither"),
         (asked(("", "equals", "x")), "conditions", "is no field"),
         (asked(("code", "in", "")), "conditions", "takes a list"),
+        (asked(("code", "in", "a\nb")), "conditions", "in one line"),
+        (asked(("code", "in", "a, b\r\nc")), "conditions", "in one line"),
     ],
 )
 def test_an_error_is_at_its_field_and_nothing_is_saved(console, fields, field, words):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -51,6 +52,11 @@ def upper(url: str) -> str:
         ("Look: https://x.org/a.", "Look: <https://x.org/a>."),
         ("(https://x.org/a?b=c&d=e#f)!", "(<https://x.org/a?b=c&d=e#f>)!"),
         ("[a](https://x.org/a?b=1&amp;c=2)", "[a](<https://x.org/a?b=1&c=2>)"),
+        (
+            "[a](https://x.org/?a&amp;b)[c](https://x.org/d\\_e)!",
+            "[a](<https://x.org/?a&b>)[c](<https://x.org/d_e>)!",
+        ),
+        ("[a](https://x.org/a)" * 200, "[a](<https://x.org/a>)" * 200),
         ("**https://x.org/a**", "**<https://x.org/a>**"),
         ("https://x.org/straße", "<https://x.org/straße>"),
         ("| a |\n|---|\n|https://x.org|", "| a |\n|---|\n|<https://x.org>|"),
@@ -65,6 +71,52 @@ def test_what_readers_see_as_a_link_is_replaced_and_nothing_else(
     content: str, expected: str
 ) -> None:
     assert shortened(content, upper) == expected
+
+
+class Counted(set[str]):
+    """What is looked up in it, in characters."""
+
+    characters = 0
+
+    def __contains__(self, address: object) -> bool:
+        self.characters += len(str(address))
+        return super().__contains__(address)
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["https://a.example/(x).", "https://x.org/a).", "[a](https://x.org/a)", "https://x.org/a&amp;"],
+)
+def test_twice_the_addresses_in_a_row_take_twice_the_work(
+    row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(times: int) -> int:
+        links = Counted({"https://x.org/a", "https://x.org/a?b=c"})
+        monkeypatch.setattr("broadcasts.shortening.links_of", lambda _: links)
+        shortened(f"https://x.org/a {row * times}", upper)
+        return links.characters
+
+    assert work(100) < 3 * work(50)
+
+
+def test_links_are_looked_for_before_the_transaction_that_shortens_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[bool] = []
+
+    def links_of(content: str) -> set[str]:
+        looked.append(atomic_depth() > around)
+        return set()
+
+    around = atomic_depth()
+    monkeypatch.setattr("broadcasts.shortening.links_of", links_of)
+    german = {"de": {"title": "Neues", "content": "https://example.org/before/de"}}
+    sent("https://example.org/before", translations=german)
+    assert looked == [False, False]
+
+
+def atomic_depth() -> int:
+    return len(connection.atomic_blocks)
 
 
 def test_links_are_shortened_in_all_languages_when_it_is_sent() -> None:

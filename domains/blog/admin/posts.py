@@ -227,6 +227,13 @@ class PostAdmin(ModelAdmin):
             obj.author = user
             services.add(obj)
 
+    def delete_model(self, request: HttpRequest, obj: Post) -> None:
+        services.delete(obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Post]) -> None:
+        for post in queryset:
+            services.delete(post)
+
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         post: Post = form.instance

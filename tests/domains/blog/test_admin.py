@@ -125,6 +125,25 @@ def test_a_post_is_withdrawn_after_a_question(client: Client) -> None:
     )
 
 
+def test_one_that_todays_rules_refuse_is_featured_with_the_others(client: Client) -> None:
+    one, other = published("One"), published("Other")
+    Post.objects.filter(pk=one.pk).update(canonical_url="nowhere")
+    chosen = {"action": "feature_selected", "_selected_action": [one.pk, other.pk]}
+    assert says(client.post(LIST, chosen, follow=True), "Featured: 2 posts.")
+
+
+def test_deleting_what_is_published_is_told(client: Client) -> None:
+    one, other = published("One"), published("Other")
+    client.post(reverse("admin:blog_post_delete", args=[one.pk]), {"post": "yes"})
+    chosen = {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"}
+    client.post(LIST, chosen)
+    assert not Post.objects.exists()
+    assert [event.key for event in told("blog.post.withdrawn")] == [
+        f"post-{one.pk}",
+        f"post-{other.pk}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("action", "text"),
     [

@@ -73,6 +73,12 @@ def test_a_post_is_made_shown_changed_published_withdrawn_and_deleted(
 
 
 @pytest.mark.usefixtures("boss")
+def test_deleting_what_is_published_is_told(client: Client) -> None:
+    assert client.delete(f"{API}/posts/{published().pk}").status_code == 204
+    assert len(told("blog.post.withdrawn")) == 1
+
+
+@pytest.mark.usefixtures("boss")
 @pytest.mark.parametrize(
     ("field", "value", "why"),
     [

@@ -67,6 +67,14 @@ def test_an_address_has_its_number_of_comments_an_hour(client: Client, settings:
     assert client.post(post.get_absolute_url(), WORDS, REMOTE_ADDR="10.1.1.1").status_code == 302
 
 
+def test_too_many_without_a_word_are_refused_as_any_other(
+    client: Client, settings: Settings
+) -> None:
+    settings.BLOG_COMMENTS_PER_HOUR = 1
+    address = published().get_absolute_url()
+    assert [client.post(address).status_code for _ in range(2)] == [400, 429]
+
+
 @pytest.mark.parametrize(
     ("other", "status"), [("2001:db8:0:1::2", 429), ("2001:db8:0:2::1", 302), ("nonsense", 302)]
 )

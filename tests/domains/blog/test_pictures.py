@@ -1,4 +1,5 @@
 from io import BytesIO
+from mimetypes import MimeTypes
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,21 @@ def test_files_that_cannot_be_recorded_are_not_left_behind(
     with pytest.raises(OSError, match="away"):
         pictures.add(None, upload())
     assert not [path for path in files.rglob("*") if path.is_file()]
+
+
+def test_a_thumbnail_is_a_picture_where_the_system_knows_no_types(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimetypes._db", MimeTypes())  # as in python:3.11-slim
+    media = pictures.add(None, upload())
+    assert client.get(media.thumbnail(150))["Content-Type"] == "image/webp"
+
+
+def test_a_file_beside_them_that_is_no_picture_is_not_served(client: Client, files: Path) -> None:
+    pictures.add(None, upload())
+    for name in ("notes.txt", "page.html"):
+        (files / "blog" / name).write_text("<script>")
+        assert client.get(f"/media/blog/{name}").status_code == 404, name
 
 
 def test_pictures_are_served_and_nothing_else_of_the_disk(client: Client) -> None:

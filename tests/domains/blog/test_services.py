@@ -104,6 +104,40 @@ def test_a_published_post_is_withdrawn_and_comes_back() -> None:
     ]
 
 
+def test_a_published_post_that_is_deleted_is_told_as_withdrawn_and_a_draft_is_not() -> None:
+    post = published()
+    mine = Post.objects.get(pk=post.pk)
+    services.delete(post)
+    services.delete(mine)  # it is gone already
+    services.delete(scheduled("Never seen"))
+    assert not Post.objects.exists()
+    (event,) = told("blog.post.withdrawn")
+    assert event.key == f"post-{mine.pk}"
+    assert event.data == {
+        "post_id": mine.pk,
+        "title": "First light",
+        "slug": "first-light",
+        "published_at": None,
+    }
+
+
+def test_who_publishes_or_withdraws_a_post_changes_it() -> None:
+    days_ago = timezone.now() - 99 * HOUR
+    post = draft()
+    waits = scheduled("Later")
+    Post.objects.update(updated_at=days_ago)
+    publish(post)
+    assert post.published_at
+    assert post.updated_at >= post.published_at
+    Post.objects.filter(pk=post.pk).update(updated_at=days_ago)
+    withdraw(post)
+    assert post.updated_at > days_ago
+    Post.objects.filter(pk=waits.pk).update(published_at=days_ago + HOUR)
+    services.publish_due()
+    waits.refresh_from_db()
+    assert waits.published_at == days_ago + HOUR < waits.updated_at
+
+
 def test_an_edit_writes_what_it_changes_and_nothing_else() -> None:
     post = draft()
     mine = Post.objects.get(pk=post.pk)
@@ -112,6 +146,17 @@ def test_an_edit_writes_what_it_changes_and_nothing_else() -> None:
     edit(mine, content="Better words.")
     assert (mine.status, mine.view_count) == (PostStatus.PUBLISHED, 7)
     assert mine.html == "<p>Better words.</p>\n"
+
+
+def test_what_nobody_gave_and_todays_rules_refuse_stops_no_other_change() -> None:
+    post = published()
+    tomorrow = timezone.now() + 24 * HOUR  # by a clock that is fast
+    Post.objects.update(canonical_url="nowhere", slug="a b", published_at=tomorrow)
+    edit(post, featured=True)
+    assert (post.featured, post.canonical_url, post.slug) == (True, "nowhere", "a b")
+    with pytest.raises(ValidationError) as refused:
+        edit(post, slug="c d", title="Better")
+    assert list(refused.value.error_dict) == ["slug"]
 
 
 def test_another_moment_for_what_went_out_meanwhile_is_refused() -> None:
