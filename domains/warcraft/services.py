@@ -45,14 +45,19 @@ def refresh(rows: TrackedQuerySet) -> tuple[int, datetime]:
 def readdress(row: Tracked) -> None:
     """Save it under another name, realm or region: what was read belongs to the old one.
 
-    What it was stays until Battle.net has answered; its history does, too.
+    What it was stays until Battle.net has answered; its history does, too. Where it has the same
+    address, what was read stays, and only how it is written is saved.
     """
-    row.modified = {}
-    row.status, row.failures, row.last_error = Status.NEW, 0, ""
-    row.next_try_at = clock.now()
-    fields = ["name", "realm", "region", "name_slug", "realm_slug", "modified"]
+    stored = type(row)._default_manager.select_for_update().get(pk=row.pk)
     row.set_slugs()
-    row.save(update_fields=[*fields, "status", "failures", "last_error", "next_try_at"])
+    if row.natural_key() != stored.natural_key():
+        row.modified = {}
+        row.status, row.failures, row.last_error = Status.NEW, 0, ""
+        row.next_try_at = clock.now()
+        fields = ["name", "realm", "region", "name_slug", "realm_slug", "modified"]
+        row.save(update_fields=[*fields, "status", "failures", "last_error", "next_try_at"])
+    elif (row.name, row.realm) != (stored.name, stored.realm):
+        row.save(update_fields=["name", "realm"])
 
 
 def next_slot(noun: str, at: datetime) -> datetime:
