@@ -9,6 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from domains.warcraft.models import Guild, GuildMember, PlayableClass, RosterChange, Status
+from domains.warcraft.services import readdress
 from domains.warcraft.tasks import sync_guilds
 from outbox.models import Event
 from tests.domains.warcraft.battlenet import LATER, World, answering
@@ -126,6 +127,29 @@ def test_a_guild_that_is_saved_as_it_is_keeps_what_was_read(
     sync_again()
     assert [joined["member_name"] for joined in told("member.joined")] == ["Nela"]
     assert history() == [("JOINED", "Nela", "", "9")]
+
+
+def test_the_roster_of_the_old_name_has_not_left_the_new_one(world: World, path: str) -> None:
+    def move(members: list[Any]) -> None:
+        members.pop(0)
+        members[0]["rank"] = 8
+
+    guild = Guild.objects.get()
+    world.guild("other-knights", name="Other Knights")
+    world.roster("/data/wow/guild/area-52/other-knights", move, LATER)
+    guild.name = "Other Knights"
+    readdress(guild)
+    join(world, "/data/wow/guild/area-52/other-knights")
+    sync_again()
+    assert not told("member.left") + told("member.joined")
+    assert not history()
+    current = GuildMember.objects.current()
+    assert [(m.name, m.rank) for m in current] == [("Zuljira", 5), ("Aelwyn", 8), ("Nela", 9)]
+    assert set(current.values_list("joined_at", flat=True)) == {None}
+    assert GuildMember.objects.get(name="Thórgrim").left_at
+    world.roster("/data/wow/guild/area-52/other-knights", lambda m: m.pop(0), LATEST)
+    sync_again()
+    assert history() == [("LEFT", "Aelwyn", "8", "")]
 
 
 def test_who_comes_back_has_another_stay(world: World, path: str) -> None:
