@@ -24,7 +24,7 @@ from outbox.services import build_event, emit_all
 DOCUMENTS = 2
 BATCH = 500
 WRITTEN = ["name", "realm", "faction", "member_count", "achievement_points", "modified"]
-WRITTEN += ["status", "synced_at", "next_try_at", "failures", "last_error", "is_asked"]
+WRITTEN += ["status", "synced_at", "next_try_at", "failures", "last_error"]
 OF_MEMBER = ["name", "rank", "level", "playable_class_id", "race_id"]
 Change = RosterChange.Kind
 
