@@ -70,8 +70,9 @@ def update(stream: Stream, **fields: Any) -> None:
         raise InvalidTransition(_not_live(stream))
     _live(stream).update(**fields, last_activity_at=Greatest("last_activity_at", clock.now()))
     stream.refresh_from_db()
-    if differences(stored, fields, fields):
+    if changes := differences(stored, fields, fields):
         emit("twitchbot.stream.updated", f"stream-{stream.pk}", facts(stream))
+        did("twitchbot.stream.changed", stream, changes=changes)
 
 
 def count_viewers(stream: Stream, viewers: int) -> None:
