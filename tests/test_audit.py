@@ -295,6 +295,11 @@ VERBS: list[tuple[str, Callable[[], Any], Callable[[Any], object]]] = [
     ("foodfolio.piece.changed", variant, pantry.take),
     ("foodfolio.piece.changed", variant, pantry.open_one),
     ("foodfolio.piece.put_back", used_up, pantry.put_back),
+    (
+        "twitchbot.stream.changed",
+        lambda: twitch.start("chess")[0],
+        lambda s: twitch.update(s, title="Endgames"),
+    ),
     ("twitchbot.stream.ended", lambda: twitch.start("chess")[0], twitch.end),
     (
         "twitchbot.command.changed",
@@ -412,6 +417,15 @@ def test_who_saves_it_as_it_is_has_changed_nothing() -> None:
     with acting_as(EVE):
         services.edit(broadcast)
     assert not AuditEntry.objects.exists()
+
+
+def test_a_bot_that_says_its_title_again_is_one_entry() -> None:
+    stream, _is_new = twitch.start("chess", title="Openings")
+    with acting_as(EVE):
+        for _ in range(3):
+            twitch.update(stream, title="Endgames", game_name="")
+    [entry] = AuditEntry.objects.all()
+    assert entry.detail == {"changes": {"title": ["Openings", "Endgames"]}}
 
 
 def test_what_is_not_allowed_leaves_no_entry() -> None:

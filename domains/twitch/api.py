@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import django_filters
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
@@ -205,7 +206,7 @@ class ClipFilter(django_filters.FilterSet):
 
 
 @extend_schema(tags=["twitch"])
-class ClipViewSet(mixins.CreateModelMixin, ReadOnlyModelViewSet[Clip]):
+class ClipViewSet(ReadOnlyModelViewSet[Clip]):
     queryset = Clip.objects.all()
     serializer_class = ClipSerializer
     filterset_class = ClipFilter
@@ -217,8 +218,17 @@ class ClipViewSet(mixins.CreateModelMixin, ReadOnlyModelViewSet[Clip]):
         "create": "twitch.add_clip",
     }
 
-    def perform_create(self, serializer: BaseSerializer[Clip]) -> None:
-        """One that is known by its id of Twitch is brought up to date."""
-        fields = dict(cast(dict[str, Any], serializer.validated_data))
+    @extend_schema(request=ClipSerializer, responses={200: ClipSerializer, 201: ClipSerializer})
+    @transaction.atomic
+    def create(self, request: Request) -> Response:
+        """One that is new (201), or known by its id of Twitch and brought up to date (200).
+
+        The latter takes the permission to change clips.
+        """
+        fields = given(ClipSerializer, request)
         known = {"twitch_clip_id": fields.pop("twitch_clip_id")}
-        serializer.instance, _is_new = Clip.objects.update_or_create(**known, defaults=fields)
+        clip, is_new = Clip.objects.update_or_create(**known, defaults=fields)
+        if not is_new and not request.user.has_perm("twitch.change_clip"):
+            self.permission_denied(request)  # which undoes it
+        code = status.HTTP_201_CREATED if is_new else status.HTTP_200_OK
+        return Response(ClipSerializer(clip).data, status=code)

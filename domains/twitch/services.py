@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from domains.twitch.models import CHAT_ONLY, Command, Stream
 from jobs import clock
-from jobs.acting import did
+from jobs.acting import did, differences
 from jobs.transitions import InvalidTransition as InvalidTransition
 from outbox.models import Event
 from outbox.services import build_event, emit, emit_all
@@ -61,12 +61,18 @@ def _start(channel: str, twitch_id: str | None, fields: dict[str, Any]) -> tuple
 
 @transaction.atomic
 def update(stream: Stream, **fields: Any) -> None:
-    """Another title or game. Raises `InvalidTransition` when it has ended."""
-    live = _live(stream)
-    if not live.update(**fields, last_activity_at=Greatest("last_activity_at", clock.now())):
+    """Another title or game; what is said again is activity and nothing else.
+
+    Raises `InvalidTransition` when it has ended.
+    """
+    stored = _live(stream).select_for_update().values(*fields, "pk").first()
+    if not stored:
         raise InvalidTransition(_not_live(stream))
+    _live(stream).update(**fields, last_activity_at=Greatest("last_activity_at", clock.now()))
     stream.refresh_from_db()
-    emit("twitchbot.stream.updated", f"stream-{stream.pk}", facts(stream))
+    if changes := differences(stored, fields, fields):
+        emit("twitchbot.stream.updated", f"stream-{stream.pk}", facts(stream))
+        did("twitchbot.stream.changed", stream, changes=changes)
 
 
 def count_viewers(stream: Stream, viewers: int) -> None:

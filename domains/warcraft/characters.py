@@ -29,7 +29,7 @@ DOCUMENTS = 4
 OF_PROFILE = ["name", "realm", "level", "item_level", "specialization", "guild_name"]
 OF_PROFILE += ["achievement_points", "last_login_at"]
 WRITTEN = [*OF_PROFILE, "playable_class", "race", "faction", "thumbnail", "modified"]
-WRITTEN += ["status", "synced_at", "next_try_at", "failures", "last_error", "is_asked"]
+WRITTEN += ["status", "synced_at", "next_try_at", "failures", "last_error"]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from outbox.services import build_event, emit_all
 DOCUMENTS = 2
 BATCH = 500
 WRITTEN = ["name", "realm", "faction", "member_count", "achievement_points", "modified"]
-WRITTEN += ["status", "synced_at", "next_try_at", "failures", "last_error", "is_asked"]
+WRITTEN += ["status", "synced_at", "next_try_at", "failures", "last_error"]
 OF_MEMBER = ["name", "rank", "level", "playable_class_id", "race_id"]
 Change = RosterChange.Kind
 
@@ -38,7 +38,8 @@ class Answer:
     members: list[Member] | None
     modified: dict[str, str]
     is_first: bool
-    """No roster was read before: those who are in it did not join just now."""
+    """No roster was read under this name: who is in it did not join just now, and who is known
+    is of the old name."""
 
 
 @dataclass
@@ -137,9 +138,10 @@ def _compare(
 ) -> None:
     guild = answer.row
     listed = {member.key: member for member in answer.members or ()}
+    history: list[RosterChange] = []
     for key, member in listed.items():
         if key in known:
-            _compare_member(known[key], member, difference, at)
+            history += _compare_member(known[key], member, difference, at)
             continue
         new = GuildMember(
             guild=guild,
@@ -149,29 +151,32 @@ def _compare(
             **fields_of(member),
         )
         difference.joined.append(new)
-        if not answer.is_first:
-            difference.history.append(changed(new, Change.JOINED, at, after=str(new.rank)))
+        history.append(changed(new, Change.JOINED, at, after=str(new.rank)))
     for key, row in known.items():
         if key not in listed:
             row.left_at = at
             difference.left.append(row)
-            difference.history.append(changed(row, Change.LEFT, at, before=str(row.rank)))
+            history.append(changed(row, Change.LEFT, at, before=str(row.rank)))
+    if not answer.is_first:
+        difference.history += history
 
 
-def _compare_member(row: GuildMember, member: Member, difference: Difference, at: datetime) -> None:
+def _compare_member(
+    row: GuildMember, member: Member, difference: Difference, at: datetime
+) -> list[RosterChange]:
     new = fields_of(member)
+    history: list[RosterChange] = []
     if all(getattr(row, name) == value for name, value in new.items()):
-        return
+        return history
     if row.rank != member.rank:
         before, after = str(row.rank), str(member.rank)
-        difference.history.append(changed(row, Change.RANK, at, before=before, after=after))
+        history.append(changed(row, Change.RANK, at, before=before, after=after))
     if row.name != member.name:
-        difference.history.append(
-            changed(row, Change.RENAMED, at, before=row.name, after=member.name)
-        )
+        history.append(changed(row, Change.RENAMED, at, before=row.name, after=member.name))
     for name, value in new.items():
         setattr(row, name, value)
     difference.changed.append(row)
+    return history
 
 
 def fields_of(member: Member) -> dict[str, Any]:

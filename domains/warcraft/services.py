@@ -23,7 +23,7 @@ JOBS = {"character": "CHARACTER_SYNC", "guild": "GUILD_SYNC"}
 FIRST_DELAY = timedelta(minutes=15)  # after the first failure; doubled with each in a row
 LONGEST_DELAY = timedelta(hours=24)
 GONE_DELAY = timedelta(days=7)
-OUTCOME = ["status", "failures", "last_error", "next_try_at", "is_asked"]
+OUTCOME = ["status", "failures", "last_error", "next_try_at"]
 ERROR_LENGTH = 500
 BATCH = 100  # rows of a statement
 
@@ -45,14 +45,19 @@ def refresh(rows: TrackedQuerySet) -> tuple[int, datetime]:
 def readdress(row: Tracked) -> None:
     """Save it under another name, realm or region: what was read belongs to the old one.
 
-    What it was stays until Battle.net has answered; its history does, too.
+    What it was stays until Battle.net has answered; its history does, too. Where it has the same
+    address, what was read stays, and only how it is written is saved.
     """
-    row.modified = {}
-    row.status, row.failures, row.last_error = Status.NEW, 0, ""
-    row.next_try_at = clock.now()
-    fields = ["name", "realm", "region", "name_slug", "realm_slug", "modified"]
+    stored = type(row)._default_manager.select_for_update().get(pk=row.pk)
     row.set_slugs()
-    row.save(update_fields=[*fields, "status", "failures", "last_error", "next_try_at"])
+    if row.natural_key() != stored.natural_key():
+        row.modified = {}
+        row.status, row.failures, row.last_error = Status.NEW, 0, ""
+        row.next_try_at = clock.now()
+        fields = ["name", "realm", "region", "name_slug", "realm_slug", "modified"]
+        row.save(update_fields=[*fields, "status", "failures", "last_error", "next_try_at"])
+    elif (row.name, row.realm) != (stored.name, stored.realm):
+        row.save(update_fields=["name", "realm"])
 
 
 def next_slot(noun: str, at: datetime) -> datetime:
@@ -73,7 +78,6 @@ def in_step(row: Tracked, at: datetime, next_try: datetime) -> dict[str, Any]:
         "next_try_at": next_try,
         "failures": 0,
         "last_error": "",
-        "is_asked": False,
     }
 
 
@@ -94,10 +98,17 @@ def fail(model: type[Tracked], failed: Sequence[tuple[Tracked, Exception]], at: 
         row.last_error = words(error)
         delay = GONE_DELAY if gone else delay_after(row.failures)
         row.next_try_at = next_slot(model.noun, at + delay)
-        row.is_asked = False
     objects: Any = model._default_manager
     # Not `overwrite`: a row may hold what the database has just refused.
     objects.bulk_update([row for row, _error in failed], OUTCOME, batch_size=BATCH)
+
+
+def answered(model: type[Tracked], rows: Sequence[Tracked]) -> None:
+    """Nobody waits for these any more, unless they were asked for again since they were read."""
+    objects: Any = model._default_manager
+    for moment in {row.asked_at for row in rows if row.is_asked}:
+        asked = [row.pk for row in rows if row.is_asked and row.asked_at == moment]
+        objects.filter(pk__in=asked, asked_at=moment).update(is_asked=False)
 
 
 def overwrite(rows: Sequence[Tracked], names: list[str]) -> None:

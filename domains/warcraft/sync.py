@@ -332,6 +332,8 @@ class Run:
     def _write_all(self, batch: list[Fetched]) -> None:
         at = clock.now()
         model = self.kind.model
+        # One that was merely due may be asked for before that is written: the last is enough.
+        batch = list({fetched.row.pk: fetched for fetched in batch}.values())
         there = services.still_those(model, [fetched.row for fetched in batch])
         batch = [fetched for fetched in batch if fetched.row.pk in there]
         answers = [fetched.answer for fetched in batch if fetched.answer]
@@ -344,6 +346,7 @@ class Run:
             if fetched.error:  # an attempt to write it may have counted already
                 fetched.row.failures = fetched.failures
         services.fail(model, failed, at)
+        services.answered(model, [fetched.row for fetched in batch])
 
     def _notes(self, left: int) -> Iterator[str]:
         yield from self.notes

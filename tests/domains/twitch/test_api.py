@@ -109,8 +109,7 @@ def test_a_command_is_made_asked_and_refused(client: Client) -> None:
     assert post(client, "commands/use", **(call | {"name": "none"})).status_code == 404
 
 
-@pytest.mark.usefixtures("bot")
-def test_a_clip_that_comes_again_is_brought_up_to_date(client: Client) -> None:
+def tell_of_clip(client: Client, **fields: Any) -> Any:
     clip = {
         "twitch_clip_id": "abc",
         "channel": "toast",
@@ -118,9 +117,24 @@ def test_a_clip_that_comes_again_is_brought_up_to_date(client: Client) -> None:
         "url": "https://clips.example/abc",
         "created_at": timezone.now().isoformat(),
     }
-    for views in (1, 50):
-        assert post(client, "clips", **clip, view_count=views).status_code == 201
+    return post(client, "clips", **clip | fields)
+
+
+@pytest.mark.usefixtures("bot")
+def test_a_clip_that_comes_again_is_brought_up_to_date(client: Client) -> None:
+    for views, status in ((1, 201), (50, 200)):
+        answer = tell_of_clip(client, view_count=views)
+        assert (answer.status_code, answer.json()["view_count"]) == (status, views)
     assert Clip.objects.get().view_count == 50
+
+
+def test_who_may_only_add_clips_changes_none(client: Client) -> None:
+    client.force_login(operator("twitch.add_clip"))
+    assert tell_of_clip(client).status_code == 201
+    refused = tell_of_clip(client, title="Nonsense")
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
+    assert Clip.objects.get().title == "The crust"
+    assert tell_of_clip(client, twitch_clip_id="def").status_code == 201
 
 
 @pytest.mark.usefixtures("bot")

@@ -52,6 +52,24 @@ def test_a_stream_is_told_of_when_it_starts_changes_and_ends() -> None:
     }
 
 
+def test_what_is_said_again_is_heard_and_not_told() -> None:
+    stream = live(hours_ago=1, title="Bread", game_name="Cooking")
+    heard = stream.last_activity_at
+    read_before = Stream.objects.get(pk=stream.pk)
+    update(stream, title="Rye", game_name="Cooking")
+    for fields in ({"title": "Rye", "game_name": "Cooking"}, {}):
+        update(read_before, **fields)
+    assert (read_before.title, told()) == ("Rye", ["started", "updated"])
+    assert read_before.last_activity_at > stream.last_activity_at > heard
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_say_the_same_at_once_one_is_told() -> None:
+    stream = live(title="Bread")
+    race(*[lambda: update(Stream.objects.get(pk=stream.pk), title="Rye")] * 4)
+    assert told() == ["started", "updated"]
+
+
 def test_a_bot_that_starts_again_says_what_is_known() -> None:
     stream, is_new = start(CHANNEL, "abc")
     again, is_new_again = start(CHANNEL, "abc")

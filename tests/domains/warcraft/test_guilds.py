@@ -1,15 +1,19 @@
 """Guilds: rosters, and who came and went."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from domains.warcraft.models import Guild, GuildMember, PlayableClass, RosterChange, Status
+from domains.warcraft.services import readdress
 from domains.warcraft.tasks import sync_guilds
 from outbox.models import Event
 from tests.domains.warcraft.battlenet import LATER, World, answering
+from tests.factories import operator
 
 pytestmark = pytest.mark.django_db
 
@@ -23,6 +27,20 @@ def follow() -> Guild:
 def sync_again() -> Any:
     Guild.objects.update(next_try_at=timezone.now() - timedelta(seconds=1))
     return sync_guilds()
+
+
+def join(world: World, path: str, modified: str = LATER) -> None:
+    new = {"id": 7, "name": "Nela", "realm": {"slug": "area-52"}, "level": 12}
+    world.roster(path, lambda m: m.append({"character": new, "rank": 9}), modified)
+
+
+def by_admin(client: Client, guild: Guild, **fields: str) -> Any:
+    form = {"name": guild.name, "realm": guild.realm, "region": guild.region}
+    return client.post(f"/admin/warcraft/guild/{guild.pk}/change/", form | fields)
+
+
+def by_api(client: Client, guild: Guild, **fields: str) -> Any:
+    return client.patch(f"/api/warcraft/guilds/{guild.pk}", fields, "application/json")
 
 
 def told(kind: str) -> list[dict[str, Any]]:
@@ -75,8 +93,7 @@ def test_who_is_in_the_first_roster_did_not_join_just_now(path: str) -> None:
 
 
 def test_who_comes_and_who_goes_is_told_once(world: World, path: str) -> None:
-    new = {"id": 7, "name": "Nela", "realm": {"slug": "area-52"}, "level": 12}
-    world.roster(path, lambda m: m.append({"character": new, "rank": 9}), LATER)
+    join(world, path)
     sync_again()
     world.roster(path, lambda m: m.pop(0), LATEST)
     sync_again()
@@ -93,6 +110,46 @@ def test_who_comes_and_who_goes_is_told_once(world: World, path: str) -> None:
     assert GuildMember.objects.current().count() == 3
     assert GuildMember.objects.get(name="Thórgrim").left_at
     assert Event.objects.filter(key=f"guild-{left['guild_id']}").count() == 5
+
+
+@pytest.mark.parametrize("save", [by_admin, by_api])
+@pytest.mark.parametrize("fields", [{}, {"name": "knights of DAWN", "realm": "area-52"}])
+def test_a_guild_that_is_saved_as_it_is_keeps_what_was_read(
+    world: World, path: str, client: Client, save: Callable[..., Any], fields: dict[str, str]
+) -> None:
+    client.force_login(operator("warcraft.view_guild", "warcraft.change_guild"))
+    before = Guild.objects.get()
+    assert save(client, before, **fields).status_code in (200, 302)
+    after = Guild.objects.get()
+    assert (after.status, after.modified) == (Status.OK, before.modified)
+    assert (after.name, after.next_try_at) == (fields.get("name", before.name), before.next_try_at)
+    join(world, path)
+    sync_again()
+    assert [joined["member_name"] for joined in told("member.joined")] == ["Nela"]
+    assert history() == [("JOINED", "Nela", "", "9")]
+
+
+def test_the_roster_of_the_old_name_has_not_left_the_new_one(world: World, path: str) -> None:
+    def move(members: list[Any]) -> None:
+        members.pop(0)
+        members[0]["rank"] = 8
+
+    guild = Guild.objects.get()
+    world.guild("other-knights", name="Other Knights")
+    world.roster("/data/wow/guild/area-52/other-knights", move, LATER)
+    guild.name = "Other Knights"
+    readdress(guild)
+    join(world, "/data/wow/guild/area-52/other-knights")
+    sync_again()
+    assert not told("member.left") + told("member.joined")
+    assert not history()
+    current = GuildMember.objects.current()
+    assert [(m.name, m.rank) for m in current] == [("Zuljira", 5), ("Aelwyn", 8), ("Nela", 9)]
+    assert set(current.values_list("joined_at", flat=True)) == {None}
+    assert GuildMember.objects.get(name="Thórgrim").left_at
+    world.roster("/data/wow/guild/area-52/other-knights", lambda m: m.pop(0), LATEST)
+    sync_again()
+    assert history() == [("LEFT", "Aelwyn", "8", "")]
 
 
 def test_who_comes_back_has_another_stay(world: World, path: str) -> None:

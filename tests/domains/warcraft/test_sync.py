@@ -1,5 +1,6 @@
 """What goes wrong, and that it stays with whom it concerns."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -410,6 +411,56 @@ def test_an_answer_for_a_name_that_was_changed_meanwhile_is_dropped(
     renamed = Character.objects.get()
     assert (renamed.name, renamed.level, renamed.status) == ("Nela", None, Status.NEW)
     assert not Event.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [answering(304), answering(403), None],
+    ids=["nothing new", "failed", "something new"],
+)
+@pytest.mark.parametrize("was_asked", [False, True])
+def test_who_is_asked_for_while_it_is_read_is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, trouble: Any, was_asked: bool
+) -> None:
+    path = world.character("Aelwyn")
+    world.character("Nela")
+    follow("Aelwyn", "Nela")
+    if was_asked:
+        refresh(Character.objects.all())
+    if trouble:
+        world.instead(path, trouble)
+        world.instead("/profile/wow/character/area-52/nela", trouble)
+    still_those = services.still_those
+
+    def ask_meanwhile(*of: Any) -> Any:
+        refresh(Character.objects.filter(name="Aelwyn"))
+        return still_those(*of)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(services, "still_those", ask_meanwhile)
+        sync_characters()
+    assert [character.name for character in Character.objects.asked()] == ["Aelwyn"]
+    sync_characters()
+    assert not Character.objects.asked().exists()
+    assert "If-Modified-Since" not in world.asked[-1].headers
+    assert row("Aelwyn").status == Status.OK
+
+
+def test_who_is_read_twice_in_a_run_is_written_once(world: World) -> None:
+    """It was merely due, and somebody asked for it before that was written."""
+    path = world.guild()
+    guild = Guild.objects.create(name="Knights of Dawn", realm="Area 52", region="us")
+    with closing(Client()) as client:
+        run = sync.Run(sync.GUILDS, client, {"us"}, [])
+        due = run._fetch(guild, 0)
+        refresh(Guild.objects.all())
+        asked = run._fetch(Guild.objects.get(), 0)
+    assert world.counts[path] == 2
+    for fetched in (due, asked):
+        run._take(fetched)
+    run._write()
+    assert not Guild.objects.asked().exists()
+    assert Event.objects.filter(type="warcraft.guild.synced").count() == 1
 
 
 def test_who_lost_the_lease_writes_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
