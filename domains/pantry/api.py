@@ -45,6 +45,7 @@ from domains.pantry.serializers import (
     PantryCategorySerializer,
     PieceSerializer,
     PurchaseAllSerializer,
+    PurchasedAllSerializer,
     PurchaseSerializer,
     ShoppingListSerializer,
     SizeSerializer,
@@ -390,12 +391,13 @@ class ShoppingListViewSet(Rows[ShoppingList]):
         """Put on it what is below its minimum, up to the maximum; how many entries are new."""
         return Response({"count": shopping.fill(self.get_object())})
 
-    @extend_schema(request=PurchaseAllSerializer, responses=EntryCountSerializer)
+    @extend_schema(request=PurchaseAllSerializer, responses=PurchasedAllSerializer)
     @action(detail=True, methods=["post"], url_path="purchase-all")
     def purchase_all(self, request: Request, pk: int) -> Response:
-        """All that is left on it becomes stock; how many entries."""
+        """All that is left on it becomes stock; how many entries, and why others do not."""
         fields = given(PurchaseAllSerializer, request)
-        return Response({"count": shopping.buy_all(self.get_object(), **fields)})
+        count, refused = shopping.buy_all(self.get_object(), **fields)
+        return Response({"count": count, "refused": refused})
 
     @extend_schema(request=None, responses=EntryCountSerializer)
     @action(detail=True, methods=["post"], url_path="clear-purchased")

@@ -9,13 +9,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from domains.pantry.models import Level, Location, Piece, PieceQuerySet, Variant
+from domains.pantry.models import MOST_PIECES, Level, Location, Piece, PieceQuerySet, Variant
 from jobs import clock
 from jobs.acting import did, differences
 from jobs.transitions import InvalidTransition as InvalidTransition
-
-MOST_PIECES = 500
-"""That are put away at once: more is a slip of the finger."""
 
 
 def today() -> date:

@@ -5,11 +5,15 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from domains.pantry.models import Entry, Piece, ShoppingList, Variant
-from domains.pantry.services import MOST_PIECES, InvalidTransition, stock_up, today
+from domains.pantry.models import MOST_PIECES, Entry, Piece, ShoppingList, Variant
+from domains.pantry.services import InvalidTransition, stock_up, today
 from jobs import clock
 
 BATCH = 1_000
+
+
+class BoughtAlready(InvalidTransition):
+    """Somebody else with the same list was faster."""
 
 
 @transaction.atomic
@@ -34,9 +38,10 @@ def fill(to: ShoppingList) -> int:
 
 @transaction.atomic
 def put_on(to: ShoppingList, variant: Variant, quantity: int = 1) -> Entry:
-    """So many, whether or not it stands on the list already."""
+    """So many, whether or not it stands on the list already; no more than are put away at once."""
     if quantity < 1:
         raise InvalidTransition(_("Buy at least one."))
+    quantity = min(quantity, MOST_PIECES)
     entry, is_new = Entry.objects.get_or_create(
         list=to, variant=variant, purchased_at=None, defaults={"quantity": quantity}
     )
@@ -50,26 +55,33 @@ def put_on(to: ShoppingList, variant: Variant, quantity: int = 1) -> Entry:
 def buy(entry: Entry, count: int | None = None, **fields: Any) -> list[Piece]:
     """Move it to the stock: so many pieces (else as many as wanted), with these fields.
 
-    Raises `InvalidTransition` when it was bought already: two people with one list.
+    Raises `BoughtAlready` when it was: two people with one list.
     """
     count = entry.quantity if count is None else count
     if not Entry.objects.open().filter(pk=entry.pk).update(purchased_at=clock.now()):
-        raise InvalidTransition(_("%(entry)s was bought already.") % {"entry": entry})
+        raise BoughtAlready(_("%(entry)s was bought already.") % {"entry": entry})
     pieces = stock_up(entry.variant, count, **fields)
     entry.refresh_from_db()
     return pieces
 
 
-def buy_all(of: ShoppingList, **fields: Any) -> int:
-    """All that is left on the list, each in a transaction of its own; how many entries."""
+def buy_all(of: ShoppingList, **fields: Any) -> tuple[int, list[str]]:
+    """All that is left on the list, each in a transaction of its own.
+
+    How many entries, and why others were refused.
+    """
     bought = 0
+    refused: list[str] = []
     for entry in of.entries.filter(purchased_at=None).select_related("variant__item"):
         try:
             buy(entry, **fields)
-        except InvalidTransition:  # somebody else was faster
+        except BoughtAlready:
             continue
-        bought += 1
-    return bought
+        except InvalidTransition as error:
+            refused.append(f"{entry}: {error}")
+        else:
+            bought += 1
+    return bought, refused
 
 
 def clear_bought(of: ShoppingList) -> int:

@@ -20,8 +20,17 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 
 from domains.pantry import services, shopping
 from domains.pantry.admin.pieces import PlaceForm, pieces_url
-from domains.pantry.models import Entry, Freshness, Kitchen, Level, Location, Piece, Variant
-from domains.pantry.services import MOST_PIECES, InvalidTransition, today
+from domains.pantry.models import (
+    MOST_PIECES,
+    Entry,
+    Freshness,
+    Kitchen,
+    Level,
+    Location,
+    Piece,
+    Variant,
+)
+from domains.pantry.services import InvalidTransition, today
 from jobs import clock
 from jobs.pages import ReadOnlyAdmin, digits
 

@@ -19,7 +19,7 @@ from domains.pantry.admin.goods import link
 from domains.pantry.admin.kitchen import number, require
 from domains.pantry.models import Entry, ShoppingList
 from domains.pantry.services import InvalidTransition
-from jobs.pages import Question, ask, confirmed, digits
+from jobs.pages import Question, ask, confirmed, digits, tell_refused
 
 
 class EntryInline(TabularInline):
@@ -120,7 +120,9 @@ class ShoppingListAdmin(ModelAdmin):
         )
         if not confirmed(request):
             return ask(self, request, question)
-        self._tell(request, row, _("All bought"), shopping.buy_all(row))
+        bought, refused = shopping.buy_all(row)
+        tell_refused(request, refused)
+        self._tell(request, row, _("All bought"), bought)
         return redirect(_page_of(row))
 
     @action(description=_("Clear what is bought"), url_path="clear", permissions=["change"])

@@ -11,6 +11,8 @@ from domains.pantry.models.goods import Variant, Warehouse
 from domains.pantry.models.trees import Location
 
 SOON = timedelta(days=7)
+MOST_PIECES = 500
+"""That are put away at once: more is a slip of the finger."""
 
 
 class Freshness(models.TextChoices):

@@ -156,6 +156,25 @@ def test_one_is_taken_opened_frozen_and_put_on_the_list(
     assert Entry.objects.get().quantity == 5
 
 
+@pytest.mark.usefixtures("boss")
+def test_a_list_asks_for_no_more_than_can_be_put_away(
+    client: Client, new_variant: NewVariant
+) -> None:
+    rice, groceries = new_variant("Rice", min_sku=600), current_list()
+    assert "On the list: 500 × Rice" in do(client, "shop", rice)
+    url = reverse("admin:pantry_shoppinglist_change", args=[groceries.pk])
+    row = {"entries-0-id": groceries.entries.get().pk, "entries-0-list": groceries.pk}
+    counts = {"entries-TOTAL_FORMS": 1, "entries-INITIAL_FORMS": 1}
+    form = row | counts | {"name": "Groceries", "entries-0-variant": rice.pk}
+    answer = client.post(url, form | {"entries-0-quantity": 501})
+    assert "less than or equal to 500" in answer.content.decode()
+    assert client.post(url, form | {"entries-0-quantity": 499}).status_code == 302
+    Entry.objects.update(quantity=600)
+    url = reverse("admin:pantry_shoppinglist_buy_rest", args=[groceries.pk])
+    page = client.post(url, {"confirmed": 1}, follow=True).content.decode()
+    assert "600 × Rice, 1 l: Put away 1 to 500 pieces at once." in page
+
+
 def test_who_may_not_does_nothing_in_the_kitchen(client: Client, new_variant: NewVariant) -> None:
     milk = new_variant(stock=1)
     client.force_login(operator("pantry.view_kitchen"))
