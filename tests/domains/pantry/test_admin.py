@@ -23,7 +23,7 @@ from domains.pantry.models import (
     Variant,
     Warehouse,
 )
-from domains.pantry.services import consume, today
+from domains.pantry.services import consume, stock_up, today
 from domains.pantry.shopping import current_list
 from tests.domains.pantry.conftest import NewVariant, day, piece_of
 from tests.factories import operator
@@ -113,6 +113,26 @@ def test_the_kitchen_costs_a_fixed_number_of_queries(
             assert "Milk" in client.get(reverse(KITCHEN), {"q": "milk"}).content.decode()
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+@pytest.mark.usefixtures("cook")
+def test_what_has_many_pieces_hides_those_of_nothing_else(
+    client: Client, new_variant: NewVariant
+) -> None:
+    piece_of(new_variant("Milk, oat"))  # which keeps: it comes last
+    stock_up(new_variant("Milk"), 301, expires_on=day(1))
+    answer = client.get(reverse(KITCHEN), {"q": "milk"})
+    page, found = answer.content.decode(), answer.context["found"]
+    assert {str(row["variant"]): len(row["pieces"]) for row in found} == {
+        "Milk, 1 l": 30,
+        "Milk, oat, 1 l": 1,
+    }
+    assert "301 pieces here" in page
+    assert "and 271 more" in page
+    for row in found:
+        many = client.get(row["url"]).context["cl"].result_count
+        assert many == row["here"]
+    assert not [button for button in page.split("<button")[1:] if 'value="take" disabled' in button]
 
 
 @pytest.mark.usefixtures("cook")
