@@ -23,6 +23,13 @@ def today() -> date:
 @transaction.atomic
 def stock_up(variant: Variant, count: int = 1, **fields: Any) -> list[Piece]:
     """So many new pieces, all with these fields; frozen when the variant normally is."""
+    pieces = put_away(variant, count, **fields)
+    did("foodfolio.variant.stocked_up", variant, pieces=count)
+    return pieces
+
+
+def put_away(variant: Variant, count: int, **fields: Any) -> list[Piece]:
+    """As `stock_up`, as a part of something else that tells of it."""
     if not 1 <= count <= MOST_PIECES:
         raise InvalidTransition(_("Put away 1 to %(most)s pieces at once.") % {"most": MOST_PIECES})
     now = clock.now()

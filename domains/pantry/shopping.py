@@ -6,8 +6,9 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from domains.pantry.models import MOST_PIECES, Entry, Piece, ShoppingList, Variant
-from domains.pantry.services import InvalidTransition, stock_up, today
+from domains.pantry.services import InvalidTransition, put_away, today
 from jobs import clock
+from jobs.acting import acting_as, did
 
 BATCH = 1_000
 
@@ -33,6 +34,8 @@ def fill(to: ShoppingList) -> int:
         ]
         Entry.objects.bulk_create(entries, ignore_conflicts=True)
         added += len(entries)
+    if added:
+        did("foodfolio.list.filled", to, entries=added)
     return added
 
 
@@ -42,11 +45,12 @@ def put_on(to: ShoppingList, variant: Variant, quantity: int = 1) -> Entry:
     if quantity < 1:
         raise InvalidTransition(_("Buy at least one."))
     quantity = min(quantity, MOST_PIECES)
-    entry, is_new = Entry.objects.get_or_create(
+    entry, _is_new = Entry.objects.get_or_create(
         list=to, variant=variant, purchased_at=None, defaults={"quantity": quantity}
     )
-    if not is_new:
+    if entry.quantity != quantity:
         Entry.objects.filter(pk=entry.pk).update(quantity=quantity)
+        did("foodfolio.entry.changed", entry, changes={"quantity": [entry.quantity, quantity]})
         entry.quantity = quantity
     return entry
 
@@ -60,7 +64,8 @@ def buy(entry: Entry, count: int | None = None, **fields: Any) -> list[Piece]:
     count = entry.quantity if count is None else count
     if not Entry.objects.open().filter(pk=entry.pk).update(purchased_at=clock.now()):
         raise BoughtAlready(_("%(entry)s was bought already.") % {"entry": entry})
-    pieces = stock_up(entry.variant, count, **fields)
+    pieces = put_away(entry.variant, count, **fields)
+    did("foodfolio.list.bought", entry.list, variant=str(entry.variant), pieces=count)
     entry.refresh_from_db()
     return pieces
 
@@ -84,9 +89,13 @@ def buy_all(of: ShoppingList, **fields: Any) -> tuple[int, list[str]]:
     return bought, refused
 
 
+@transaction.atomic
 def clear_bought(of: ShoppingList) -> int:
     """Take off the list what was bought; how many entries."""
-    deleted, _models = of.entries.filter(purchased_at__isnull=False).delete()
+    with acting_as(None):  # it is told once, not of each
+        deleted, _models = of.entries.filter(purchased_at__isnull=False).delete()
+    if deleted:
+        did("foodfolio.list.cleared", of, entries=deleted)
     return deleted
 
 
