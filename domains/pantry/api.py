@@ -377,9 +377,11 @@ class ShoppingListViewSet(Rows[ShoppingList]):
     queryset = ShoppingList.objects.all()
     serializer_class = ShoppingListSerializer
     ordering_fields = ["id", "name", "created_at"]
-    needs = needs(
-        "shoppinglist", generate_low_stock="change", purchase_all="change", clear_purchased="change"
-    ) | {"purchase_all": "pantry.add_piece"}
+    needs = needs("shoppinglist") | {
+        "generate_low_stock": "pantry.add_entry",
+        "purchase_all": "pantry.add_piece",
+        "clear_purchased": "pantry.delete_entry",
+    }
 
     def get_queryset(self) -> QuerySet[ShoppingList]:
         unbought = Count("entries", filter=Q(entries__purchased_at=None))

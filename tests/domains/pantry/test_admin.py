@@ -308,6 +308,28 @@ def test_a_list_is_filled_bought_and_cleared(client: Client, new_variant: NewVar
     assert counts == {rice: 3, beans: 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "call", "permission"),
+    [
+        ("fill_one", "generate-low-stock", "pantry.add_entry"),
+        ("buy_rest", "purchase-all", "pantry.add_piece"),
+        ("clear_one", "clear-purchased", "pantry.delete_entry"),
+    ],
+)
+def test_a_list_asks_at_both_doors_for_the_same_permission(
+    client: Client, name: str, call: str, permission: str
+) -> None:
+    pk = current_list().pk
+    page = reverse(f"admin:pantry_shoppinglist_{name}", args=[pk])
+    looks = ("pantry.view_shoppinglist", "pantry.view_entry")
+    for more, allowed in (("pantry.change_shoppinglist", False), (permission, True)):
+        client.force_login(operator(*looks, more))
+        assert (client.get(page).status_code == 200) is allowed
+        assert (client.post(page, {"confirmed": 1}).status_code == 302) is allowed
+        answer = client.post(f"/api/foodfolio/shoppinglists/{pk}/{call}", {}, "application/json")
+        assert answer.status_code == (200 if allowed else 403)
+
+
 def test_who_may_not_buy_only_reads_the_list(client: Client, new_variant: NewVariant) -> None:
     Entry.objects.create(list=current_list(), variant=new_variant())
     client.force_login(operator("pantry.view_shoppinglist", "pantry.view_entry"))
