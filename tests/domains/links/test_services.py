@@ -151,6 +151,18 @@ def test_what_is_edited_leaves_clicks_alone_that_were_counted_meanwhile() -> Non
     assert Link.objects.values_list("title", "click_count").get() == ("A title", 7)
 
 
+def test_a_link_is_switched_off_though_its_address_would_be_refused_today(
+    settings: Settings,
+) -> None:
+    made = link("https://go.example/s/old", custom_alias="party")
+    settings.SITE_URL = "https://go.example"
+    services.deactivate(made)
+    services.edit(made, custom_alias="Dance")
+    assert Link.objects.values_list("is_active", "custom_alias").get() == (False, "dance")
+    with pytest.raises(ValidationError, match="a short link already"):
+        services.edit(made, original_url="https://go.example/s/new")
+
+
 def test_the_states_of_the_table_are_those_of_the_row() -> None:
     now = timezone.now()
     made = [link() for _ in range(5)]
