@@ -7,6 +7,7 @@ import django_filters
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
+from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import serializers, status
 from rest_framework.decorators import action
@@ -23,6 +24,7 @@ from broadcasts.conditions import Operator
 from broadcasts.languages import LONGEST_TITLE
 from broadcasts.models import Outcome, Rule, RuleMatch, Template
 from broadcasts.rule_models import is_answerable
+from jobs.cursors import Newest
 from outbox import event_types
 from outbox.models import Priority
 
@@ -328,7 +330,8 @@ class RuleMatchViewSet(GenericViewSet[RuleMatch]):
     queryset = RuleMatch.objects.all()
     serializer_class = RuleMatchSerializer
     filterset_class = RuleMatchFilter
-    ordering_fields = ["id", "created_at"]
+    filter_backends = [DjangoFilterBackend]  # the cursor has an order of its own
+    pagination_class = Newest
     needs = {"list": "broadcasts.view_rulematch"}
 
     def list(self, request: Request) -> Response:

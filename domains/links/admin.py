@@ -51,6 +51,13 @@ class LinkForm(forms.ModelForm):  # type: ignore[type-arg]
         ]
         widgets = {"description": UnfoldAdminTextareaWidget({"rows": 3})}
 
+    def _get_validation_exclusions(self) -> set[str]:
+        """As `services.edit`: what stays as it is."""
+        excluded: set[str] = super()._get_validation_exclusions()  # type: ignore[misc]
+        if self.instance._state.adding:
+            return excluded
+        return excluded | (self.fields.keys() - set(self.changed_data))
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}
         if {"expires_at", "is_active"} & set(self.changed_data):

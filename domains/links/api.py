@@ -24,6 +24,7 @@ from domains.links.codes import TYPES, qr_code
 from domains.links.models import Click, Link, LinkQuerySet, State
 from domains.links.statistics import clicks_by_date, statistics_of
 from jobs import clock
+from jobs.cursors import Newest
 
 LONGEST_RANGE = 366  # days
 
@@ -205,7 +206,7 @@ class LinkViewSet(ModelViewSet[Link]):
         return Response(LinkDaySerializer([asdict(day) for day in days], many=True).data)
 
     @extend_schema(responses=ClickSerializer(many=True))
-    @action(detail=True, filterset_class=None, ordering_fields=["id"])
+    @action(detail=True, pagination_class=Newest, filter_backends=[])
     def clicks(self, request: Request, pk: int) -> Response:
         """Single ones, the latest first, as long as they are kept; who it was, they do not say."""
         page: Any = self.paginate_queryset(cast(Any, self.get_object().clicks.all()))

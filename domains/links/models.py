@@ -150,9 +150,7 @@ class Link(models.Model):
                 name="links_overdue",
                 condition=models.Q(is_active=True, expires_at__isnull=False),
             ),
-            models.Index(
-                fields=["reference"], name="links_reference", condition=~models.Q(reference="")
-            ),
+            models.Index(fields=["reference"], name="links_reference"),
         ]
 
     def __str__(self) -> str:

@@ -45,6 +45,7 @@ from domains.pantry.serializers import (
     PantryCategorySerializer,
     PieceSerializer,
     PurchaseAllSerializer,
+    PurchasedAllSerializer,
     PurchaseSerializer,
     ShoppingListSerializer,
     SizeSerializer,
@@ -376,9 +377,11 @@ class ShoppingListViewSet(Rows[ShoppingList]):
     queryset = ShoppingList.objects.all()
     serializer_class = ShoppingListSerializer
     ordering_fields = ["id", "name", "created_at"]
-    needs = needs(
-        "shoppinglist", generate_low_stock="change", purchase_all="change", clear_purchased="change"
-    ) | {"purchase_all": "pantry.add_piece"}
+    needs = needs("shoppinglist") | {
+        "generate_low_stock": "pantry.add_entry",
+        "purchase_all": "pantry.add_piece",
+        "clear_purchased": "pantry.delete_entry",
+    }
 
     def get_queryset(self) -> QuerySet[ShoppingList]:
         unbought = Count("entries", filter=Q(entries__purchased_at=None))
@@ -390,12 +393,13 @@ class ShoppingListViewSet(Rows[ShoppingList]):
         """Put on it what is below its minimum, up to the maximum; how many entries are new."""
         return Response({"count": shopping.fill(self.get_object())})
 
-    @extend_schema(request=PurchaseAllSerializer, responses=EntryCountSerializer)
+    @extend_schema(request=PurchaseAllSerializer, responses=PurchasedAllSerializer)
     @action(detail=True, methods=["post"], url_path="purchase-all")
     def purchase_all(self, request: Request, pk: int) -> Response:
-        """All that is left on it becomes stock; how many entries."""
+        """All that is left on it becomes stock; how many entries, and why others do not."""
         fields = given(PurchaseAllSerializer, request)
-        return Response({"count": shopping.buy_all(self.get_object(), **fields)})
+        count, refused = shopping.buy_all(self.get_object(), **fields)
+        return Response({"count": count, "refused": refused})
 
     @extend_schema(request=None, responses=EntryCountSerializer)
     @action(detail=True, methods=["post"], url_path="clear-purchased")

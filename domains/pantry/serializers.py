@@ -9,6 +9,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from domains.pantry.models import (
+    MOST_PIECES,
     Category,
     Company,
     Entry,
@@ -23,7 +24,7 @@ from domains.pantry.models import (
     Variant,
     Warehouse,
 )
-from domains.pantry.services import MOST_PIECES, today
+from domains.pantry.services import today
 
 M = TypeVar("M", bound=Model)
 
@@ -240,6 +241,12 @@ class PurchaseAllSerializer(PieceFields):
 
 class EntryCountSerializer(serializers.Serializer[Any]):
     count = serializers.IntegerField()
+
+
+class PurchasedAllSerializer(EntryCountSerializer):
+    refused = serializers.ListField(
+        child=serializers.CharField(), help_text="Entries that stay on the list, each with why."
+    )
 
 
 class ShoppingListSerializer(Checked[ShoppingList]):

@@ -9,13 +9,10 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from domains.pantry.models import Level, Location, Piece, PieceQuerySet, Variant
+from domains.pantry.models import MOST_PIECES, Level, Location, Piece, PieceQuerySet, Variant
 from jobs import clock
 from jobs.acting import did, differences
 from jobs.transitions import InvalidTransition as InvalidTransition
-
-MOST_PIECES = 500
-"""That are put away at once: more is a slip of the finger."""
 
 
 def today() -> date:
@@ -26,6 +23,13 @@ def today() -> date:
 @transaction.atomic
 def stock_up(variant: Variant, count: int = 1, **fields: Any) -> list[Piece]:
     """So many new pieces, all with these fields; frozen when the variant normally is."""
+    pieces = put_away(variant, count, **fields)
+    did("foodfolio.variant.stocked_up", variant, pieces=count)
+    return pieces
+
+
+def put_away(variant: Variant, count: int, **fields: Any) -> list[Piece]:
+    """As `stock_up`, as a part of something else that tells of it."""
     if not 1 <= count <= MOST_PIECES:
         raise InvalidTransition(_("Put away 1 to %(most)s pieces at once.") % {"most": MOST_PIECES})
     now = clock.now()

@@ -9,7 +9,6 @@ from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -33,14 +32,10 @@ from domains.twitch.serializers import (
     ViewersSerializer,
 )
 from domains.twitch.services import Caller
+from jobs.cursors import Newest
 
 
-class Newest(CursorPagination):
-    """Counts nothing: a chat has millions of rows."""
-
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
+class NewestSent(Newest):
     ordering = ("-sent_at", "-pk")
 
 
@@ -123,7 +118,7 @@ class MessageViewSet(mixins.ListModelMixin, GenericViewSet[Message]):
     serializer_class = ChatMessageSerializer
     filterset_class = MessageFilter
     filter_backends = [DjangoFilterBackend]  # the cursor has an order of its own
-    pagination_class = Newest
+    pagination_class = NewestSent
     needs = {"list": "twitch.view_message", "create": "twitch.add_message"}
 
     @extend_schema(request=ChatBatchSerializer, responses={200: IngestedSerializer})

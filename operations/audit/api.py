@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ReadOnlyModelViewSet
 
-from jobs.pagination import ById
+from jobs.cursors import Newest
 from operations.audit.exports import COLUMNS
 from operations.audit.models import AuditEntry, Door
 
@@ -41,7 +41,7 @@ class AuditViewSet(ReadOnlyModelViewSet[AuditEntry]):
     filterset_class = AuditFilter
     filter_backends = [DjangoFilterBackend, SearchFilter]
     search_fields = ["^person", "subject"]
-    pagination_class = ById
+    pagination_class = Newest
     lookup_value_converter = "int"
     needs = {"list": "operations.view_auditentry", "retrieve": "operations.view_auditentry"}
 

@@ -107,7 +107,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='link',
-            index=models.Index(condition=models.Q(('reference', ''), _negated=True), fields=['reference'], name='links_reference'),
+            index=models.Index(fields=['reference'], name='links_reference'),
         ),
         migrations.AddConstraint(
             model_name='dailycount',

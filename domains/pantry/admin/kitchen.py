@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Count, Exists, OuterRef, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
@@ -20,8 +20,17 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWi
 
 from domains.pantry import services, shopping
 from domains.pantry.admin.pieces import PlaceForm, pieces_url
-from domains.pantry.models import Entry, Freshness, Kitchen, Level, Location, Piece, Variant
-from domains.pantry.services import MOST_PIECES, InvalidTransition, today
+from domains.pantry.models import (
+    MOST_PIECES,
+    Entry,
+    Freshness,
+    Kitchen,
+    Level,
+    Location,
+    Piece,
+    Variant,
+)
+from domains.pantry.services import InvalidTransition, today
 from jobs import clock
 from jobs.pages import ReadOnlyAdmin, digits
 
@@ -233,17 +242,21 @@ def found(words: str, on: date) -> list[dict[str, Any]]:
     variants = Variant.objects.select_related("item").with_stock(on)
     rows = list(variants.filter(barcode=words)) or list(_named(variants, words)[:FOUND])
     places = Location.paths()
-    pieces = Piece.objects.filter(variant__in=[row.pk for row in rows]).first_to_use()
+    pieces = Piece.objects.filter(variant__in=[row.pk for row in rows])
+    here = dict(pieces.here().order_by().values_list("variant").annotate(Count("pk")))
     by_variant: dict[int, list[dict[str, Any]]] = {row.pk: [] for row in rows}
     last: dict[int, int | None] = {}
-    for piece in pieces[: FOUND * SHOWN]:
+    for piece in pieces.first_of_each(SHOWN):
         by_variant[piece.variant_id].append(row_of(piece, on, places))
         last.setdefault(piece.variant_id, piece.location_id)
     return [
         {
             "variant": row,
             "level": Level(row.level),
-            "pieces": by_variant[row.pk][:SHOWN],
+            "here": here.get(row.pk, 0),
+            "pieces": by_variant[row.pk],
+            "more": max(here.get(row.pk, 0) - SHOWN, 0),
+            "url": pieces_url(variant__id__exact=row.pk, state="here"),
             "form": PutAwayForm(
                 initial={"location": last.get(row.pk)}, auto_id=f"v{row.pk}_%s", paths=places
             ),

@@ -17,8 +17,8 @@ from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminSelectWidge
 
 from domains.pantry import services
 from domains.pantry.admin.goods import PlaceFilter
-from domains.pantry.models import Freshness, Location, Piece, PieceQuerySet
-from domains.pantry.services import MOST_PIECES, InvalidTransition, today
+from domains.pantry.models import MOST_PIECES, Freshness, Location, Piece, PieceQuerySet
+from domains.pantry.services import InvalidTransition, today
 from jobs.pages import Question, ask, confirmed, digits, some_of, tell_refused
 
 STATES: dict[str, Any] = {

@@ -16,10 +16,10 @@ from unfold.decorators import action, display
 
 from domains.pantry import shopping
 from domains.pantry.admin.goods import link
-from domains.pantry.admin.kitchen import number, require
+from domains.pantry.admin.kitchen import number
 from domains.pantry.models import Entry, ShoppingList
 from domains.pantry.services import InvalidTransition
-from jobs.pages import Question, ask, confirmed, digits
+from jobs.pages import Question, ask, confirmed, digits, tell_refused
 
 
 class EntryInline(TabularInline):
@@ -60,6 +60,12 @@ class ShoppingListAdmin(ModelAdmin):
     def has_shop_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return request.user.has_perms(["pantry.view_shoppinglist", "pantry.view_entry"])
 
+    def has_fill_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return request.user.has_perm("pantry.add_entry")
+
+    def has_clear_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return request.user.has_perm("pantry.delete_entry")
+
     def has_buy_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return request.user.has_perm("pantry.add_piece")
 
@@ -94,7 +100,7 @@ class ShoppingListAdmin(ModelAdmin):
             self.log_change(request, row, str(_("Bought: %(entry)s") % {"entry": entry}))
         return redirect(_shop_url(row))
 
-    @action(description=_("Fill with what is low"), url_path="fill", permissions=["change"])
+    @action(description=_("Fill with what is low"), url_path="fill", permissions=["fill"])
     def fill_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
         row = get_object_or_404(ShoppingList, pk=object_id)
         question = Question(
@@ -105,7 +111,6 @@ class ShoppingListAdmin(ModelAdmin):
         )
         if not confirmed(request):
             return ask(self, request, question)
-        require(request, "pantry.add_entry")
         self._tell(request, row, _("Filled"), shopping.fill(row))
         return redirect(_page_of(row))
 
@@ -120,10 +125,12 @@ class ShoppingListAdmin(ModelAdmin):
         )
         if not confirmed(request):
             return ask(self, request, question)
-        self._tell(request, row, _("All bought"), shopping.buy_all(row))
+        bought, refused = shopping.buy_all(row)
+        tell_refused(request, refused)
+        self._tell(request, row, _("All bought"), bought)
         return redirect(_page_of(row))
 
-    @action(description=_("Clear what is bought"), url_path="clear", permissions=["change"])
+    @action(description=_("Clear what is bought"), url_path="clear", permissions=["clear"])
     def clear_one(self, request: HttpRequest, object_id: str) -> HttpResponse:
         row = get_object_or_404(ShoppingList, pk=object_id)
         question = Question(

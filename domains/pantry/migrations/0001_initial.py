@@ -191,7 +191,7 @@ class Migration(migrations.Migration):
             name='Entry',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('quantity', models.PositiveIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1)], verbose_name='quantity')),
+                ('quantity', models.PositiveIntegerField(default=1, validators=[django.core.validators.MinValueValidator(1), django.core.validators.MaxValueValidator(500)], verbose_name='quantity')),
                 ('purchased_at', models.DateTimeField(blank=True, editable=False, null=True, verbose_name='bought')),
                 ('list', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='entries', to='pantry.shoppinglist', verbose_name='list')),
                 ('variant', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to='pantry.variant', verbose_name='variant')),

@@ -4,19 +4,29 @@ from datetime import date, timedelta
 
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models.functions import Now
+from django.db.models.functions import Now, RowNumber
 from django.utils.translation import gettext_lazy as _
 
 from domains.pantry.models.goods import Variant, Warehouse
 from domains.pantry.models.trees import Location
 
 SOON = timedelta(days=7)
+MOST_PIECES = 500
+"""That are put away at once: more is a slip of the finger."""
 
 
 class Freshness(models.TextChoices):
     FRESH = "", _("Fresh")
     SOON = "SOON", _("Expires soon")
     EXPIRED = "EXPIRED", _("Expired")
+
+
+FIRST_TO_USE = (
+    models.F("opened_on").asc(nulls_last=True),
+    models.F("frozen_on").asc(nulls_first=True),
+    models.F("expires_on").asc(nulls_last=True),
+    models.F("pk").asc(),
+)
 
 
 class PieceQuerySet(models.QuerySet["Piece"]):
@@ -47,12 +57,13 @@ class PieceQuerySet(models.QuerySet["Piece"]):
 
     def first_to_use(self) -> "PieceQuerySet":
         """What is open first, then what expires first; frozen pieces can wait."""
-        return self.here().order_by(
-            models.F("opened_on").asc(nulls_last=True),
-            models.F("frozen_on").asc(nulls_first=True),
-            models.F("expires_on").asc(nulls_last=True),
-            "pk",
-        )
+        return self.here().order_by(*FIRST_TO_USE)
+
+    def first_of_each(self, count: int) -> "PieceQuerySet":
+        """So many of each variant, the first to use; of one that has many, others lose none."""
+        order = list(FIRST_TO_USE)
+        place = models.Window(RowNumber(), partition_by="variant", order_by=order)
+        return self.first_to_use().alias(place=place).filter(place__lte=count)
 
 
 def _expired(on: date) -> models.Q:

@@ -1,9 +1,10 @@
-from django.core.validators import MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from domains.pantry.models.goods import Variant
+from domains.pantry.models.pieces import MOST_PIECES
 
 
 class ShoppingList(models.Model):
@@ -30,7 +31,9 @@ class Entry(models.Model):
     )
     variant = models.ForeignKey(Variant, models.CASCADE, verbose_name=_("variant"))
     quantity = models.PositiveIntegerField(
-        _("quantity"), default=1, validators=[MinValueValidator(1)]
+        _("quantity"),
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(MOST_PIECES)],
     )
     purchased_at = models.DateTimeField(_("bought"), null=True, blank=True, editable=False)
 

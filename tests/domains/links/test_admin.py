@@ -111,6 +111,16 @@ def test_selected_links_are_switched_off_and_on_and_what_cannot_is_said(client: 
     assert Link.objects.get(is_active=True) == made
 
 
+def test_the_page_of_a_link_checks_what_was_changed_on_it(client: Client, settings: Any) -> None:
+    made = link("https://go.example/s/old", title="Old")
+    settings.SITE_URL = "https://go.example"
+    form = {"original_url": made.original_url, "title": "Old"}
+    assert client.post(change(made), form).status_code == 302
+    assert not Link.objects.get().is_active
+    answer = client.post(change(made), form | {"original_url": "https://go.example/s/new"})
+    assert "a short link already" in answer.content.decode()
+
+
 def test_of_what_is_refused_the_first_are_told_and_the_others_counted(client: Client) -> None:
     ended = [link() for _ in range(12)]
     Link.objects.update(expires_at=timezone.now())

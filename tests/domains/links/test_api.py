@@ -1,3 +1,4 @@
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,9 +9,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from drf_spectacular.generators import SchemaGenerator
 
 from domains.links.clicks import Visit, record
-from domains.links.models import Link
+from domains.links.models import Click, Link
 from tests.domains.links.conftest import BOT, CHROME, IPHONE, link
 from tests.factories import UserFactory, operator
 
@@ -193,10 +195,25 @@ def test_a_range_that_is_none_is_refused(client: Client, query: str) -> None:
 def test_single_clicks_come_in_pages_the_latest_first(client: Client) -> None:
     made = link()
     record([Visit(made.pk, timezone.now(), "203.0.113.9", CHROME) for _ in range(30)])
-    first = client.get(f"{LINKS}/{made.pk}/clicks").json()
-    assert (first["count"], len(first["results"])) == (30, 25)
-    assert first["results"][0]["id"] > first["results"][-1]["id"]
+    first = client.get(f"{LINKS}/{made.pk}/clicks?page_size=25").json()
+    rest = client.get(first["next"]).json()
+    ids = [row["id"] for row in first["results"] + rest["results"]]
+    assert len(first["results"]) == 25
+    assert ids == list(Click.objects.order_by("-id").values_list("id", flat=True))
     assert first["results"][0]["address"] == "203.0.113.0"
+
+
+@pytest.mark.usefixtures("boss")
+def test_single_clicks_are_not_counted_nor_offered_what_lists_of_links_are(client: Client) -> None:
+    path = f"{LINKS}/{link().pk}/clicks"
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(path).status_code == 200
+    assert not [query for query in captured if "COUNT(" in query["sql"]]
+    schema = SchemaGenerator().get_schema(request=None, public=True)
+    parameters = schema["paths"]["/api/links/{id}/clicks"]["get"]["parameters"]
+    assert {one["name"] for one in parameters} == {"id", "cursor", "page_size"}
+    of_no_list = b64encode(b"p=x").decode()
+    assert client.get(path, {"cursor": of_no_list}).status_code == 404
 
 
 @pytest.mark.usefixtures("boss")

@@ -18,6 +18,7 @@ from domains.links.models import (
     check_url,
     new_code,
 )
+from tests.databases import prefer_indexes
 from tests.domains.links.conftest import link
 from tests.racing import race
 
@@ -149,6 +150,27 @@ def test_what_is_edited_leaves_clicks_alone_that_were_counted_meanwhile() -> Non
     Link.objects.update(click_count=7)
     services.edit(made, title="A title")
     assert Link.objects.values_list("title", "click_count").get() == ("A title", 7)
+
+
+def test_a_link_is_switched_off_though_its_address_would_be_refused_today(
+    settings: Settings,
+) -> None:
+    made = link("https://go.example/s/old", custom_alias="party")
+    settings.SITE_URL = "https://go.example"
+    services.deactivate(made)
+    services.edit(made, custom_alias="Dance")
+    assert Link.objects.values_list("is_active", "custom_alias").get() == (False, "dance")
+    with pytest.raises(ValidationError, match="a short link already"):
+        services.edit(made, original_url="https://go.example/s/new")
+
+
+def test_a_link_is_found_by_its_reference_by_an_index() -> None:
+    Link.objects.bulk_create(
+        Link(original_url="https://example.org", short_code=f"c{number}", reference=reference)
+        for number, reference in enumerate([""] * 900 + [f"broadcast-{n}" for n in range(100)])
+    )
+    prefer_indexes(Link)
+    assert "links_reference" in Link.objects.filter(reference="broadcast-7").explain()
 
 
 def test_the_states_of_the_table_are_those_of_the_row() -> None:

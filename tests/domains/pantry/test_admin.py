@@ -23,7 +23,7 @@ from domains.pantry.models import (
     Variant,
     Warehouse,
 )
-from domains.pantry.services import consume, today
+from domains.pantry.services import consume, stock_up, today
 from domains.pantry.shopping import current_list
 from tests.domains.pantry.conftest import NewVariant, day, piece_of
 from tests.factories import operator
@@ -116,6 +116,26 @@ def test_the_kitchen_costs_a_fixed_number_of_queries(
 
 
 @pytest.mark.usefixtures("cook")
+def test_what_has_many_pieces_hides_those_of_nothing_else(
+    client: Client, new_variant: NewVariant
+) -> None:
+    piece_of(new_variant("Milk, oat"))  # which keeps: it comes last
+    stock_up(new_variant("Milk"), 301, expires_on=day(1))
+    answer = client.get(reverse(KITCHEN), {"q": "milk"})
+    page, found = answer.content.decode(), answer.context["found"]
+    assert {str(row["variant"]): len(row["pieces"]) for row in found} == {
+        "Milk, 1 l": 30,
+        "Milk, oat, 1 l": 1,
+    }
+    assert "301 pieces here" in page
+    assert "and 271 more" in page
+    for row in found:
+        many = client.get(row["url"]).context["cl"].result_count
+        assert many == row["here"]
+    assert not [button for button in page.split("<button")[1:] if 'value="take" disabled' in button]
+
+
+@pytest.mark.usefixtures("cook")
 def test_what_is_scanned_is_found_and_put_away(client: Client, new_variant: NewVariant) -> None:
     fridge = Location.objects.create(name="Fridge")
     milk = new_variant(barcode="4000000000006")
@@ -154,6 +174,25 @@ def test_one_is_taken_opened_frozen_and_put_on_the_list(
         do(client, verb, piece)
     assert "On the list: 5 × Milk" in do(client, "shop", milk)
     assert Entry.objects.get().quantity == 5
+
+
+@pytest.mark.usefixtures("boss")
+def test_a_list_asks_for_no_more_than_can_be_put_away(
+    client: Client, new_variant: NewVariant
+) -> None:
+    rice, groceries = new_variant("Rice", min_sku=600), current_list()
+    assert "On the list: 500 × Rice" in do(client, "shop", rice)
+    url = reverse("admin:pantry_shoppinglist_change", args=[groceries.pk])
+    row = {"entries-0-id": groceries.entries.get().pk, "entries-0-list": groceries.pk}
+    counts = {"entries-TOTAL_FORMS": 1, "entries-INITIAL_FORMS": 1}
+    form = row | counts | {"name": "Groceries", "entries-0-variant": rice.pk}
+    answer = client.post(url, form | {"entries-0-quantity": 501})
+    assert "less than or equal to 500" in answer.content.decode()
+    assert client.post(url, form | {"entries-0-quantity": 499}).status_code == 302
+    Entry.objects.update(quantity=600)
+    url = reverse("admin:pantry_shoppinglist_buy_rest", args=[groceries.pk])
+    page = client.post(url, {"confirmed": 1}, follow=True).content.decode()
+    assert "600 × Rice, 1 l: Put away 1 to 500 pieces at once." in page
 
 
 def test_who_may_not_does_nothing_in_the_kitchen(client: Client, new_variant: NewVariant) -> None:
@@ -267,6 +306,28 @@ def test_a_list_is_filled_bought_and_cleared(client: Client, new_variant: NewVar
     assert "2 entries" in step("clear_one")
     counts = {v: Piece.objects.filter(variant=v).count() for v in (rice, beans)}
     assert counts == {rice: 3, beans: 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "permission"),
+    [
+        ("fill_one", "generate-low-stock", "pantry.add_entry"),
+        ("buy_rest", "purchase-all", "pantry.add_piece"),
+        ("clear_one", "clear-purchased", "pantry.delete_entry"),
+    ],
+)
+def test_a_list_asks_at_both_doors_for_the_same_permission(
+    client: Client, name: str, call: str, permission: str
+) -> None:
+    pk = current_list().pk
+    page = reverse(f"admin:pantry_shoppinglist_{name}", args=[pk])
+    looks = ("pantry.view_shoppinglist", "pantry.view_entry")
+    for more, allowed in (("pantry.change_shoppinglist", False), (permission, True)):
+        client.force_login(operator(*looks, more))
+        assert (client.get(page).status_code == 200) is allowed
+        assert (client.post(page, {"confirmed": 1}).status_code == 302) is allowed
+        answer = client.post(f"/api/foodfolio/shoppinglists/{pk}/{call}", {}, "application/json")
+        assert answer.status_code == (200 if allowed else 403)
 
 
 def test_who_may_not_buy_only_reads_the_list(client: Client, new_variant: NewVariant) -> None:

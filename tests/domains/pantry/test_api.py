@@ -152,8 +152,22 @@ def test_what_is_low_is_listed_and_bought(client: Client, new_variant: NewVarian
     assert bought.status_code == 201, bought.content
     assert len(bought.json()) == 3
     assert post(client, f"shoppinglist-entries/{entry.pk}/purchase").status_code == 409
-    assert post(client, f"{url}/purchase-all").json() == {"count": 0}
+    assert post(client, f"{url}/purchase-all").json() == {"count": 0, "refused": []}
     assert post(client, f"{url}/clear-purchased").json() == {"count": 1}
+
+
+@pytest.mark.usefixtures("cook")
+def test_a_list_asks_for_no_more_than_can_be_put_away(
+    client: Client, new_variant: NewVariant
+) -> None:
+    groceries = ShoppingList.objects.create(name="Groceries")
+    wanted = {"list": groceries.pk, "variant": new_variant("Rice").pk}
+    answer = post(client, "shoppinglist-entries", **wanted, quantity=501)
+    assert (answer.status_code, list(answer.json()["fields"])) == (400, ["quantity"])
+    Entry.objects.create(list=groceries, variant_id=wanted["variant"], quantity=600)
+    answer = post(client, f"shoppinglists/{groceries.pk}/purchase-all").json()
+    refused = ["600 × Rice, 1 l: Put away 1 to 500 pieces at once."]
+    assert answer == {"count": 0, "refused": refused}
 
 
 @pytest.mark.usefixtures("cook")

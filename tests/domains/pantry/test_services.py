@@ -132,7 +132,7 @@ def test_what_stands_on_the_list_can_be_put_away_at_once(new_variant: NewVariant
     new_variant("Rice", min_sku=600)
     groceries = current_list()
     fill(groceries)
-    assert buy_all(groceries) == 1
+    assert buy_all(groceries) == (1, [])
     assert Piece.objects.count() == 500
     assert fill(groceries) == 1
     assert groceries.entries.open().get().quantity == 100
@@ -158,7 +158,8 @@ def test_two_people_with_one_list_buy_each_thing_once(new_variant: NewVariant) -
     groceries = current_list()
     fill(groceries)
     outcomes = race(*[lambda: buy_all(groceries)] * 3)
-    assert sum(outcomes) == 3
+    assert sum(bought for bought, _ in outcomes) == 3
+    assert [refused for _, refused in outcomes] == [[]] * 3
     assert Piece.objects.count() == 6
 
 
@@ -170,3 +171,13 @@ def test_what_stands_on_the_list_gets_another_quantity(new_variant: NewVariant) 
     assert Entry.objects.get().quantity == 4
     with pytest.raises(InvalidTransition):
         put_on(groceries, rice, 0)
+    assert put_on(groceries, rice, 501).quantity == Entry.objects.get().quantity == 500
+
+
+def test_what_of_a_list_cannot_be_bought_is_told(new_variant: NewVariant) -> None:
+    groceries = current_list()
+    for name, quantity in (("Beans", 1), ("Rice", 600)):
+        Entry.objects.create(list=groceries, variant=new_variant(name), quantity=quantity)
+    refused = ["600 × Rice, 1 l: Put away 1 to 500 pieces at once."]
+    assert buy_all(groceries) == (1, refused)
+    assert groceries.entries.open().get().quantity == 600

@@ -1,3 +1,4 @@
+from base64 import b64encode
 from datetime import timedelta
 from typing import Any
 
@@ -72,6 +73,8 @@ def test_messages_are_listed_newest_first_by_cursor_without_counting(client: Cli
     assert [row["twitch_id"] for row in rest["results"]] == ["m3", "m4"]
     assert client.get(f"{API}/messages?channel=other").json()["results"] == []
     assert client.get(f"{API}/messages?since=yesterday").status_code == 400
+    of_no_list = b64encode(b"p=x").decode()
+    assert client.get(f"{API}/messages", {"cursor": of_no_list}).status_code == 404
 
 
 @pytest.mark.usefixtures("bot")
