@@ -13,9 +13,5 @@ RUN useradd --system broadcast && mkdir --parents var/media && chown --recursive
 USER broadcast
 RUN SECRET_KEY=for-this-step-only python manage.py collectstatic --no-input
 
-# Of web, the default; what listens on no port has it disabled, as compose.yaml does.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
-  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
-
 ENTRYPOINT ["python", "manage.py"]
 CMD ["web", "--host", "0.0.0.0"]

@@ -11,7 +11,7 @@ LINTS := ruff format types templates migrations deployment arrows
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # What `check --deploy` must be content with; nothing is connected to.
-PRODUCTION = DEBUG=false HTTPS=true ALLOWED_HOSTS=example.org \
+PRODUCTION = DEBUG=false HTTPS=true ALLOWED_HOSTS=example.org SITE_URL=https://example.org \
 	SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))') \
 	DATABASE_URL=postgres://broadcast@localhost/broadcast REDIS_URL=redis://localhost:6379/0
 

@@ -3,11 +3,12 @@
 from importlib.util import find_spec
 from typing import Any
 
+import httpx
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004
 from django.db import connection
 
-LOCAL_HOSTS = {"localhost", "127.0.0.1", "[::1]", ".localhost", "testserver"}
+LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", "[::1]", ".localhost", "testserver"}
 
 
 @register()
@@ -73,6 +74,20 @@ def check_https(**_: Any) -> list[CheckMessage]:
             hint="Put a proxy with a certificate in front, let it set X-Forwarded-Proto, and set"
             " HTTPS=true.",
             id="broadcast.W004",
+        )
+    ]
+
+
+@register(deploy=True)
+def check_site_url(**_: Any) -> list[CheckMessage]:
+    if httpx.URL(settings.SITE_URL).host not in LOCAL_HOSTS:
+        return []
+    return [
+        Warning(
+            f"SITE_URL is {settings.SITE_URL}: links in e-mails and feeds, and short links, which"
+            " replace others in broadcasts for good, lead to the reader's own machine.",
+            hint="Set SITE_URL to the address of this site, such as https://broadcast.example.org.",
+            id="broadcast.W006",
         )
     ]
 

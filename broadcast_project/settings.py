@@ -229,7 +229,7 @@ DATABASE_POOL_SIZE: int = env.int("DATABASE_POOL_SIZE", 6)
 QCLUSTER_WORKERS: int = env.int("QCLUSTER_WORKERS", 4)
 QCLUSTER_TIMEOUT: int = env.int("QCLUSTER_TIMEOUT", 3_600, validate=validate.Range(min=1))
 HTTPS: bool = env.bool("HTTPS", False)
-TRUSTED_PROXIES: int = env.int("TRUSTED_PROXIES", 1 if HTTPS else 0, validate=validate.Range(min=0))
+TRUSTED_PROXIES: int = env.int("TRUSTED_PROXIES", 0, validate=validate.Range(min=0))
 METRICS_TOKEN: str = env.str("METRICS_TOKEN", "")
 
 

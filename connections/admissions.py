@@ -140,7 +140,7 @@ def admit(node: str, asking: Sequence[Asking]) -> list[Admitted | Refusal]:
             user_id=one.user.pk,
             node=node,
             channels=one.channels,
-            address=asked.address,
+            address=asked.address[:100],
             user_agent=asked.user_agent[:300],
             api_key=one.by.name if one.by else "",
             connected_at=now,

@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
@@ -29,7 +30,7 @@ from connections.serializers import (
 )
 from connections.services import disconnect
 from connections.tokens import make_token
-from jobs.acting import acting, did
+from jobs.acting import did
 
 
 class ViewsConnections(BasePermission):
@@ -53,9 +54,9 @@ class TokenView(APIView):
         if name != request.user.get_username() and not may_issue_tokens(request.user):
             raise PermissionDenied("Tokens for others need the permission issue_token.")
         person = get_object_or_404(User, username=name, is_active=True)
-        actor = acting()
-        # Of a site, which asks by its API key for each reader each minute, the key's uses tell.
-        if person.pk != request.user.pk and actor and not actor.via:
+        # By a browser: a site asks for each of its readers each minute, by a key or a password.
+        by_session = isinstance(request.successful_authenticator, SessionAuthentication)
+        if person.pk != request.user.pk and by_session:
             did("token.issued", person)
         return Response({"token": make_token(person.pk), "expires_in": settings.SSE_TOKEN_SECONDS})
 

@@ -64,7 +64,13 @@ class Connection(models.Model):
     channels = models.JSONField(_("channels"), default=list)
     address = models.CharField(_("address"), max_length=100, blank=True)
     user_agent = models.CharField(_("user agent"), max_length=300, blank=True)
-    api_key = models.CharField(_("API key"), max_length=40, blank=True)
+    api_key = models.CharField(
+        _("API key"),
+        max_length=40,
+        blank=True,
+        default="",
+        db_default="",  # for processes of the version before, while they run beside this one
+    )
     status = models.CharField(
         _("status"),
         max_length=10,

@@ -20,7 +20,7 @@ from deliveries.client import Client
 from deliveries.models import Delivery, Endpoint
 from deliveries.requests import Answer, Request, build_request
 from jobs import tracing
-from jobs.correlation import correlated
+from jobs.correlation import correlated, well_formed
 
 logger = logging.getLogger(__name__)
 
@@ -104,12 +104,16 @@ class Dispatcher:
     async def _send(self, sending: Sending) -> None:
         async with self.gates[sending.endpoint.pk]:
             if time.monotonic() < sending.start_by:
-                with _about(sending.delivery):
-                    await self._attempt(sending)
+                sending.started_at = timezone.now()
+                try:
+                    with _about(sending.delivery):
+                        await self._attempt(sending)
+                except Exception as error:  # or it would be in hand for ever
+                    logger.exception("Delivery %s cannot be sent", sending.delivery.pk)
+                    sending.answer = Answer(error=f"{type(error).__name__}: {error}")
         self.finished.put(sending)
 
     async def _attempt(self, sending: Sending) -> None:
-        sending.started_at = timezone.now()
         start = time.monotonic()
         try:
             request = build_request(sending.endpoint, sending.delivery, sending.started_at)
@@ -125,14 +129,15 @@ class Dispatcher:
 
 @contextmanager
 def _about(delivery: Delivery) -> Iterator[None]:
-    """What is logged and sent meanwhile belongs to what set off its event."""
+    """What is logged and sent meanwhile belongs to what set off its event, whoever published it."""
     envelope = json.loads(delivery.body)
+    given = {name: str(envelope.get(name) or "") for name in ("correlationid", "traceparent")}
     with (
-        correlated(envelope.get("correlationid", ""), delivery.event_id),
+        correlated(well_formed(given["correlationid"]), delivery.event_id),
         tracing.span(
             f"deliver {delivery.type}",
             "client",
-            envelope.get("traceparent", ""),
+            given["traceparent"],
             delivery__id=delivery.pk,
             attempt=delivery.attempts + 1,
         ),

@@ -132,8 +132,11 @@ def to_the_second(moment: datetime | None) -> str:
     """Operators compare moments: minutes are too coarse."""
     if not moment:
         return "–"
-    with_seconds = get_format("SHORT_DATETIME_FORMAT").replace("i", "i:s")
-    return date_format(timezone.localtime(moment), with_seconds)
+    local = timezone.localtime(moment)
+    of_language = get_format("SHORT_DATETIME_FORMAT")
+    if "i" not in of_language:  # but "P", which has no seconds
+        return f"{date_format(local, 'SHORT_DATE_FORMAT')} {local:%H:%M:%S}"
+    return date_format(local, of_language.replace("i", "i:s"))
 
 
 def preformatted(text: str) -> SafeString:

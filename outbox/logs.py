@@ -195,7 +195,7 @@ class DatabaseConsumer(Consumer):
         return records
 
     def _next(self, limit: int) -> list[Record]:
-        beyond = Q()
+        beyond = Q(pk__in=[])  # without a topic nothing
         for topic, position in self.after.items():
             beyond |= Q(topic=topic, position__gt=position)
         events = Event.objects.published().filter(beyond).order_by("position")[:limit]

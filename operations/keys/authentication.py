@@ -73,9 +73,9 @@ def is_key(text: str) -> bool:
 
 
 def credential(x_api_key: str, authorization: str) -> str | None:
-    """The key that these headers bring; None when they bring none."""
-    if x_api_key:
-        return x_api_key.strip()
+    """The key that these headers bring; None when they bring none of ours, but a gateway's."""
+    if is_key(text := x_api_key.strip()):
+        return text
     scheme, _blank, token = authorization.partition(" ")
     token = token.strip()
     return token if scheme.lower() == "bearer" and is_key(token) else None

@@ -15,6 +15,7 @@ def production(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings.HTTPS = True
     settings.DEBUG = False
     settings.ALLOWED_HOSTS = ["example.org"]
+    settings.SITE_URL = "https://example.org"
     return settings
 
 
@@ -35,6 +36,7 @@ def test_production_settings_are_clean(production: Settings) -> None:
         ("SECRET_KEY_IS_OWN", True, "broadcast.W002"),
         ("REDIS_URL", "", "broadcast.W003"),
         ("HTTPS", False, "broadcast.W004"),
+        ("SITE_URL", "http://localhost:8000", "broadcast.W006"),
         ("DEBUG", True, "broadcast.E001"),
     ],
 )

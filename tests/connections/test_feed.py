@@ -295,7 +295,7 @@ def test_a_key_may_no_more_than_its_owner() -> None:
 
 
 def test_a_key_that_is_none_gets_401(operator: User) -> None:
-    answer = ask(headers={"X-API-Key": "nothing"} | authorization())
+    answer = ask(headers={"X-API-Key": "ak_nothing"} | authorization())
     assert (answer.status, answer.error["code"]) == (401, "invalid_api_key")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 from redis import Redis, RedisError
 
@@ -423,3 +423,15 @@ def test_what_ended_while_redis_was_not_told_is_not_counted_later(
     assert redis.zcard("sse:streams:a") == 2  # it still knows
     a.heartbeat("a", [])
     assert count(b, user, "b") == 0
+
+
+def test_a_process_of_the_version_before_can_still_write_its_row(user: User) -> None:
+    """It knows no `api_key`, and runs on while the new version is rolled out."""
+    fields = [f for f in Connection._meta.concrete_fields if f.name != "api_key"]
+    row = Connection(user=user, node="a", connected_at=timezone.now())
+    row.last_heartbeat = row.last_activity = row.connected_at
+    values = [f.get_db_prep_save(getattr(row, f.attname), connection) for f in fields]
+    columns, places = ", ".join(str(f.column) for f in fields), ", ".join(["%s"] * len(fields))
+    with connection.cursor() as cursor:
+        cursor.execute(f"INSERT INTO connections_connection ({columns}) VALUES ({places})", values)
+    assert Connection.objects.get().api_key == ""

@@ -11,9 +11,10 @@ from deliveries import services
 from deliveries.client import BODY_BYTES
 from deliveries.models import TRIP, Attempt, Delivery, Endpoint, Retry, State, Status
 from deliveries.sender import Sender
+from deliveries.services import collect
 from jobs.registry import override
 from outbox.models import Event
-from tests.deliveries.conftest import NewEndpoint, Send, deliver
+from tests.deliveries.conftest import NewEndpoint, Send, deliver, envelope
 from tests.deliveries.receiver import (
     GIGABYTE,
     Behaviour,
@@ -83,6 +84,28 @@ def test_the_body_is_the_cloud_event(send: Send, server: Server) -> None:
     assert received.body == delivery.body
     assert json.loads(received.body)["id"] == str(delivery.event_id) == received.id
     assert received.headers["Content-Type"].startswith("application/cloudevents+json")
+
+
+def test_an_event_of_somebody_else_may_say_nonsense_of_where_it_comes_from(
+    send: Send, server: Server, endpoint: Endpoint
+) -> None:
+    collect([envelope() | {"correlationid": 5, "traceparent": ["x"]}])
+    send()
+    assert Delivery.objects.get().status == Status.SUCCESS
+
+
+def test_what_goes_wrong_around_an_attempt_does_not_hold_the_sender(
+    sender: Sender, server: Server, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(delivery: Delivery) -> None:
+        raise RuntimeError("no span")
+
+    monkeypatch.setattr("deliveries.dispatch._about", broken)
+    (delivery,) = deliver()
+    sender.step()
+    wait_until(lambda: sender.step() and not sender.in_hand)
+    delivery.refresh_from_db()
+    assert (delivery.status, delivery.error) == (Status.RETRYING, "RuntimeError: no span")
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])

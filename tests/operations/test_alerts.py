@@ -153,7 +153,8 @@ def test_what_was_over_long_ago_is_deleted(settings: Settings, db: None) -> None
         Alert.objects.create(kind=Kind.CONNECT, subject=subject, resolved_at=resolved)
     settings.DEBEZIUM_URL = "http://localhost:8083"
     services.check()
-    assert set(Alert.objects.values_list("subject", flat=True)) == {"open", "lately"}
+    left = Alert.objects.filter(kind=Kind.CONNECT).values_list("subject", flat=True)
+    assert set(left) == {"open", "lately"}
 
 
 def test_two_open_alerts_of_one_kind_and_subject_cannot_be(db: None) -> None:
@@ -198,11 +199,12 @@ def test_connectors_that_are_watched_no_more_leave_no_alert_open(settings: Setti
     for kind in (Kind.CONNECT, Kind.CONNECTOR, Kind.WAL, Kind.ENDPOINT):
         services.raise_alert(kind, "subject", "It is down.")
     settings.DEBEZIUM_URL = "http://connect.example"
+    open_ones = Alert.objects.open().filter(subject="subject").values_list("kind", flat=True)
     check_jobs()
-    assert len(open_kinds()) == 4
+    assert len(open_ones) == 4
     settings.DEBEZIUM_URL = ""
     check_jobs()
-    assert open_kinds() == [Kind.ENDPOINT]
+    assert list(open_ones.all()) == [Kind.ENDPOINT]
 
 
 @pytest.mark.parametrize("kind", [Kind.OVERDUE, Kind.FAILING, Kind.BACKLOG])

@@ -63,6 +63,12 @@ def test_everything_is_handled_once_and_in_order(group: Group, handler: Handler)
     assert handler.handled == ["a", "b", "c"]
 
 
+def test_who_asks_for_no_topic_gets_nothing(group: Group) -> None:
+    publish(*"abc")
+    with closing(DatabaseLog().consumer([], group=group.name)) as consumer:
+        assert consumer.poll() == []
+
+
 def test_what_cannot_be_handled_is_a_dead_letter_of_its_group(
     group: Group, handler: Handler
 ) -> None:

@@ -152,9 +152,16 @@ def test_what_is_no_key_is_refused(program: Client, written: str, header: str, c
     headers = {header: wrong if header == "x-api-key" else f"Bearer {wrong}"}
     response = Client(headers=headers).get(MESSAGES)
     assert response.status_code == 401
-    if header == "x-api-key" or wrong.startswith("ak_"):
+    if wrong.startswith("ak_"):
         assert response.json()["code"] == "invalid_api_key"
         assert response["WWW-Authenticate"] == 'Bearer realm="api"'
+
+
+def test_the_key_of_a_gateway_is_none_of_ours(owner: User) -> None:
+    client = Client(headers={"x-api-key": "of-the-gateway"})
+    assert client.get(MESSAGES).json()["code"] == "not_authenticated"
+    client.force_login(owner)
+    assert client.get(MESSAGES).status_code == 200
 
 
 def test_a_wrong_secret_is_seen_but_not_counted_for_its_owner(
@@ -166,7 +173,7 @@ def test_a_wrong_secret_is_seen_but_not_counted_for_its_owner(
     with caplog.at_level(logging.WARNING, "operations.keys.authentication"):
         for _ in range(5):
             Client(headers={"x-api-key": wrong}).get(MESSAGES)
-        Client(headers={"x-api-key": "nothing"}).get(MESSAGES)
+        Client(headers={"x-api-key": "ak_nothing"}).get(MESSAGES)
     assert refusals.counts - before == {"invalid_api_key": 5, "unknown_api_key": 1}
     assert len([r for r in caplog.records if key.key_id in r.getMessage()]) == 1
     assert wrong not in caplog.text

@@ -84,7 +84,7 @@ def test_a_key_in_the_address_is_refused(written: str, name: str) -> None:
 def test_each_refusal_is_told_and_counted_as_in_the_api(
     owner: User, key: ApiKey, written: str
 ) -> None:
-    assert refusal("nothing") == (401, "invalid_api_key")
+    assert refusal("ak_nothing") == (401, "invalid_api_key")
     assert refusal(f"Bearer {written[:-1]}x", "Authorization") == (401, "invalid_api_key")
     services.disable(key, "by the test")
     assert refusal(written) == (401, "api_key_disabled")
