@@ -7,12 +7,10 @@ PostgreSQL plans it once a connection: planning took it three times as long as l
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from hashlib import sha256
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import psycopg
 from django.contrib.auth.models import User
@@ -38,9 +36,6 @@ OF_OWNER = (
     *("email", "is_staff", "is_active"),
 )
 ANY = "ak_0000000000000000"
-
-_keeps_plan: "WeakKeyDictionary[psycopg.Connection[Any], bool]" = WeakKeyDictionary()
-"""False for a connection that refused the plan, or lost it."""
 
 
 @dataclass(slots=True)
@@ -101,8 +96,10 @@ def _row(key_id: str) -> Any:
     # A plan that is gone would take the transaction with it, which is its owner's.
     if database.vendor == "postgresql" and not (is_watched or database.in_atomic_block):
         # A migration changed what it returns, or somebody between here and the database forgot it.
-        with suppress(NotSupportedError, ProgrammingError):
+        try:
             return _planned(database, statement, key_id)
+        except (NotSupportedError, ProgrammingError):
+            pass
     with database.cursor() as cursor:
         cursor.execute(statement, (key_id,))
         return cursor.fetchone()
@@ -114,16 +111,19 @@ def _planned(database: BaseDatabaseWrapper, statement: str, key_id: str) -> Any:
     database.ensure_connection()
     with database.wrap_database_errors:
         raw, plan = database.connection, _plan_of(statement)
-        if raw not in _keeps_plan:
+        try:
+            rows = raw.look_at_api_key  # how its rows are read; None: it keeps no plan
+        except AttributeError:
+            raw.look_at_api_key = None
             prepared = raw.pgconn.prepare(plan, statement.replace("%s", "$1").encode())
-            _keeps_plan[raw] = prepared.status == ExecStatus.COMMAND_OK
             _raise_for(prepared, ExecStatus.COMMAND_OK)
-        if not _keeps_plan[raw]:
+            rows = raw.look_at_api_key = Transformer(raw)
+        if rows is None:
             raise NotSupportedError("This connection keeps no plan.")
         found = raw.pgconn.exec_prepared(plan, [key_id.encode()])
-        _keeps_plan[raw] = found.status == ExecStatus.TUPLES_OK
-        _raise_for(found, ExecStatus.TUPLES_OK)
-        rows = Transformer(raw)
+        if found.status != ExecStatus.TUPLES_OK:
+            raw.look_at_api_key = None
+            _raise_for(found, ExecStatus.TUPLES_OK)
         rows.set_pgresult(found)
         return rows.load_row(0, tuple) if found.ntuples else None
 
